@@ -1,0 +1,1 @@
+"""mqadmin: the operators' command line."""

@@ -1,0 +1,1 @@
+"""The broker: topics, queues and consumers on top of the log."""

@@ -1,0 +1,1 @@
+"""The log on disk: segments, entry index, hard state, recovery."""

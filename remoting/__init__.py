@@ -1,0 +1,1 @@
+"""The wire: frames, commands, headers and bodies, and the connections that carry them."""

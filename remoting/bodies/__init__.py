@@ -1,0 +1,1 @@
+"""Request and reply bodies, one class each, grouped by feature."""

@@ -1,0 +1,268 @@
+"""One TCP connection, either side: pipelined requests both ways, matched by opaque."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from . import frame
+from .clock import mono_ms
+from .codes import ResponseCode
+from .command import ONEWAY_FLAG, RESPONSE_FLAG, RemotingCommand, response
+from .errors import (
+    CallerError,
+    ConnectionLostError,
+    FrameError,
+    PeerError,
+    RequestTimeoutError,
+)
+from .registry import ProcessorRegistry
+
+log = logging.getLogger(__name__)
+
+# Above this many unsent bytes a connection is not read, until the other side has taken them.
+WRITE_HIGH_WATER_BYTES = 4 << 20
+# Requests of one connection that may wait in tasks of their own.
+MAX_TASKS = 4096
+_SWEEP_S = 0.1
+
+Outcome = RemotingCommand | Exception
+OnReply = Callable[[Outcome], None]
+
+
+class Connection(asyncio.Protocol):
+    """The asyncio protocol; made by `RemotingServer` and `RemotingClient`.
+
+    Attributes:
+        remote: "ip:port" of the other side.
+        local: "ip:port" of this side.
+        tags: free for the owner, e.g. a client id; dropped with the connection.
+    """
+
+    def __init__(
+        self,
+        registry: ProcessorRegistry,
+        *,
+        on_open: Callable[["Connection"], None] | None = None,
+        on_close: Callable[["Connection"], None] | None = None,
+        max_frame_bytes: int = frame.MAX_FRAME_BYTES,
+        serialize_type: frame.SerializeType = frame.SerializeType.JSON,
+    ) -> None:
+        self.remote = "?"
+        self.local = "?"
+        self.tags: dict[str, str] = {}
+        self.closed = False
+        self.last_activity_ms = mono_ms()
+        self._registry = registry
+        self._on_open = on_open
+        self._on_close = on_close
+        self._decoder = frame.CommandDecoder(max_frame_bytes)
+        self._serialize_type = serialize_type
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._pending: dict[int, tuple[OnReply, int, int, int]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio: the connection is open."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self.remote = _address(transport.get_extra_info("peername"))
+        self.local = _address(transport.get_extra_info("sockname"))
+        if self._on_open:
+            self._on_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio: bytes came in."""
+        self.last_activity_ms = mono_ms()
+        try:
+            commands = self._decoder.feed(data)
+        except FrameError as e:
+            self.close(f"bad bytes from {self.remote}: {e.remark}")
+            return
+        for command in commands:
+            if command.flag & RESPONSE_FLAG:
+                self._settle(command)
+            else:
+                self._serve(command)
+
+    def eof_received(self) -> None:
+        """Asyncio: the other side has closed its half; close ours."""
+
+    def pause_writing(self) -> None:
+        """Asyncio: the other side does not read; take no more requests from it."""
+        if self._transport and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Asyncio: the other side reads again."""
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio: the connection is gone."""
+        self.closed = True
+        if self._sweeper:
+            self._sweeper.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._fail_pending(str(exc) if exc else "closed by the other side")
+        if self._on_close:
+            self._on_close(self)
+
+    # --- sending ------------------------------------------------------------------------------
+
+    def send(self, command: RemotingCommand) -> None:
+        """Queue a command; everything queued in one loop tick leaves in one write."""
+        self.send_bytes(frame.encode(command, self._serialize_type))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Queue whole frames that are already encoded."""
+        if self.closed:
+            return
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(data)
+
+    def reply(self, to: RemotingCommand, answer: RemotingCommand) -> None:
+        """Answer a request; a one-way request gets none."""
+        if to.flag & ONEWAY_FLAG:
+            return
+        answer.opaque = to.opaque
+        answer.flag |= RESPONSE_FLAG
+        self.send(answer)
+
+    async def request(self, command: RemotingCommand, timeout_ms: int) -> RemotingCommand:
+        """Send a request and wait for its reply, whatever its code.
+
+        Raises:
+            RequestTimeoutError: no reply in time; it may still have been carried out.
+            ConnectionLostError: closed before the reply came; likewise.
+        """
+        future: asyncio.Future[RemotingCommand] = asyncio.get_running_loop().create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self.call(command, timeout_ms, settle)
+        try:
+            return await future
+        finally:
+            self._pending.pop(command.opaque, None)
+
+    def call(self, command: RemotingCommand, timeout_ms: int, on_reply: OnReply) -> None:
+        """Send a request; `on_reply` gets the reply, or the error, exactly once."""
+        if self.closed:
+            on_reply(ConnectionLostError(self.remote, "already closed"))
+            return
+        if command.opaque in self._pending:
+            raise CallerError(f"opaque {command.opaque} is in use on this connection")
+        deadline_ms = mono_ms() + timeout_ms
+        self._pending[command.opaque] = (on_reply, deadline_ms, command.code, timeout_ms)
+        self.send(command)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def oneway(self, command: RemotingCommand) -> None:
+        """Send a request that gets no reply."""
+        command.flag |= ONEWAY_FLAG
+        self.send(command)
+
+    def close(self, reason: str = "") -> None:
+        """Close after what is queued has been written; the reason goes to the log."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if reason:
+            log.warning("closing connection: %s", reason)
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._out and self._transport and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
+        self._out.clear()
+
+    # --- requests from the other side ---------------------------------------------------------
+
+    def _serve(self, command: RemotingCommand) -> None:
+        handler = self._registry.get(command.code)
+        if handler is None:
+            remark = f" request type {command.code} not supported"
+            self.reply(command, response(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark))
+            return
+        try:
+            result = handler(self, command)
+        except Exception as e:  # noqa: BLE001 (one request must not end the connection)
+            self.reply(command, _error_reply(command, self.remote, e))
+            return
+        if isinstance(result, RemotingCommand):
+            self.reply(command, result)
+        elif result is not None:
+            self._start_task(command, result)
+
+    def _start_task(
+        self, command: RemotingCommand, result: Awaitable[RemotingCommand | None]
+    ) -> None:
+        if len(self._tasks) >= MAX_TASKS:
+            if asyncio.iscoroutine(result):
+                result.close()
+            remark = "[OVERLOAD]system busy, start flow control for a while"
+            self.reply(command, response(ResponseCode.SYSTEM_BUSY, remark))
+            return
+        task = asyncio.get_running_loop().create_task(self._finish(command, result))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(
+        self, command: RemotingCommand, result: Awaitable[RemotingCommand | None]
+    ) -> None:
+        try:
+            answer = await result
+        except Exception as e:  # noqa: BLE001 (one request must not end the connection)
+            answer = _error_reply(command, self.remote, e)
+        if answer is not None:
+            self.reply(command, answer)
+
+    # --- replies to our requests --------------------------------------------------------------
+
+    def _settle(self, command: RemotingCommand) -> None:
+        entry = self._pending.pop(command.opaque, None)
+        if entry is None:
+            log.debug("late reply from %s dropped: %r", self.remote, command)
+            return
+        entry[0](command)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now_ms = mono_ms()
+        late = [opaque for opaque, entry in self._pending.items() if entry[1] <= now_ms]
+        for opaque in late:
+            on_reply, _, code, timeout_ms = self._pending.pop(opaque)
+            on_reply(RequestTimeoutError(self.remote, code, timeout_ms))
+        if self._pending and not self.closed:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def _fail_pending(self, reason: str) -> None:
+        pending, self._pending = self._pending, {}
+        for on_reply, _, _, _ in pending.values():
+            on_reply(ConnectionLostError(self.remote, reason))
+
+
+def _address(name: tuple[str, int] | str | None) -> str:
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+
+
+def _error_reply(command: RemotingCommand, remote: str, error: Exception) -> RemotingCommand:
+    """The reply for a handler that failed: a refusal as it is, anything else as SYSTEM_ERROR."""
+    if isinstance(error, PeerError):
+        return response(error.code, error.remark)
+    log.error("request %d from %s failed", command.code, remote, exc_info=error)
+    return response(ResponseCode.SYSTEM_ERROR, f"{type(error).__name__}: {error}")

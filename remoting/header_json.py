@@ -1,0 +1,103 @@
+"""The JSON header serialisation: tolerant in, strict and compact out.
+
+Every value of `extFields` leaves as a string (the Go client times out on integers, the C++ client
+redelivers); values in may be strings, numbers, booleans or null.
+"""
+
+import msgspec
+
+from .command import RemotingCommand
+from .errors import FrameError
+
+type_marker = 0
+
+_LANGUAGES = (
+    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP",
+    "OMS", "RUST", "NODE_JS",
+)  # fmt: skip
+
+
+class _Header(msgspec.Struct):
+    code: int
+    language: str | int | None = None
+    version: int = 0
+    opaque: int = 0
+    flag: int = 0
+    remark: str | None = None
+    extFields: dict[str, str | int | float | bool | None] | None = None  # noqa: N815 (wire name)
+
+
+_strict = msgspec.json.Decoder(_Header)
+_lax = msgspec.json.Decoder(_Header, strict=False)
+_encode = msgspec.json.Encoder().encode
+
+
+def language_name(value: str | int | None) -> str:
+    """Name of a language given as name or ordinal; "" when unknown."""
+    if isinstance(value, str):
+        return value if value in _LANGUAGES else ""
+    return _LANGUAGES[value] if value is not None and 0 <= value < len(_LANGUAGES) else ""
+
+
+def language_ordinal(name: str) -> int:
+    """Ordinal of a language name; OTHER when unknown."""
+    return _LANGUAGES.index(name) if name in _LANGUAGES else _LANGUAGES.index("OTHER")
+
+
+def _text(value: str | float | bool) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def decode(header: bytes, body: bytes) -> RemotingCommand:
+    """Decode one JSON header.
+
+    Raises:
+        FrameError: not a JSON object with an integer `code`.
+    """
+    try:
+        h = _strict.decode(header)
+    except msgspec.ValidationError:
+        h = _decode_lax(header)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise FrameError(f"header is not JSON: {e}") from e
+    ext: dict[str, str] = {}
+    if h.extFields:
+        ext = {k: v if type(v) is str else _text(v) for k, v in h.extFields.items() if v is not None}
+    return RemotingCommand(
+        h.code,
+        ext,
+        body,
+        remark=h.remark,
+        opaque=h.opaque,
+        flag=h.flag,
+        language=language_name(h.language),
+        version=h.version,
+    )
+
+
+def _decode_lax(header: bytes) -> _Header:
+    try:
+        return _lax.decode(header)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise FrameError(f"header is not a command: {e}") from e
+
+
+def encode(command: RemotingCommand) -> bytes:
+    """Encode a header as compact standard JSON."""
+    fields: dict[str, object] = {
+        "code": command.code,
+        "language": command.language,
+        "version": command.version,
+        "opaque": command.opaque,
+        "flag": command.flag,
+        "serializeTypeCurrentRPC": "JSON",
+    }
+    if command.remark is not None:
+        fields["remark"] = command.remark
+    # Java dereferences extFields of a reply without a null check: always there.
+    fields["extFields"] = command.ext
+    return _encode(fields)

@@ -1,0 +1,1 @@
+"""Request and reply headers, one class each, grouped by feature."""
