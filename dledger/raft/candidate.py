@@ -1,0 +1,109 @@
+"""Asking for votes, and giving them.
+
+Pre-vote first: nobody's term rises unless a majority would elect. Sources: the Raft paper 5.2 and
+5.4.1; Ongaro's dissertation 4.2.3 (disruptive servers) and 9.6 (pre-vote).
+"""
+
+from ledgermq.dledger.ids import NodeId
+
+from . import leader
+from .effects import Role
+from .messages import VoteReply, VoteRequest
+from .state import RaftState
+
+
+def campaign(s: RaftState) -> None:
+    """Ask whether a vote could be won."""
+    if s.role is not Role.CANDIDATE or s.leader is not None:
+        s.change_role(Role.CANDIDATE, None)
+    s.pre_voting = True
+    s.granted = {s.config.self_id}
+    s.set_retry_deadline()
+    _ask(s, s.term + 1, forced=False)
+    _count(s)
+
+
+def stand(s: RaftState, *, forced: bool) -> None:
+    """Raise the term, vote for oneself and ask for votes."""
+    s.set_term(s.term + 1, s.config.self_id)
+    s.change_role(Role.CANDIDATE, None)
+    s.pre_voting = False
+    s.granted = {s.config.self_id}
+    s.set_retry_deadline()
+    _ask(s, s.term, forced=forced)
+    _count(s)
+
+
+def _ask(s: RaftState, for_term: int, *, forced: bool) -> None:
+    request = VoteRequest(
+        s.config.self_id,
+        s.term,
+        for_term,
+        s.log.last_index,
+        s.log.last_term,
+        pre=s.pre_voting,
+        forced=forced,
+    )
+    for peer in s.config.peers:
+        s.send(peer, request)
+
+
+def _count(s: RaftState) -> None:
+    if len(s.granted) < s.config.quorum:
+        return
+    if s.pre_voting:
+        stand(s, forced=False)
+    else:
+        leader.lead(s)
+
+
+def on_vote_request(s: RaftState, m: VoteRequest) -> None:
+    """Grant or refuse."""
+    if not m.forced and (s.role is Role.LEADER or s.hears_leader()):
+        # A leader is heard: whoever asks is cut off or impatient. Its term changes nothing here.
+        _answer(s, m, granted=False)
+        return
+    if m.pre:
+        _answer(s, m, granted=m.for_term > s.term and _up_to_date(s, m))
+        return
+    if m.for_term > s.term:
+        s.follow(m.for_term, None)
+    granted = m.for_term == s.term and s.vote in (None, m.sender) and _up_to_date(s, m)
+    if granted:
+        s.set_term(s.term, m.sender)
+        s.reset_election_deadline()
+    _answer(s, m, granted=granted)
+
+
+def _up_to_date(s: RaftState, m: VoteRequest) -> bool:
+    return (m.last_term, m.last_index) >= (s.log.last_term, s.log.last_index)
+
+
+def _answer(s: RaftState, m: VoteRequest, *, granted: bool) -> None:
+    s.send(m.sender, VoteReply(s.config.self_id, s.term, m.for_term, granted, m.pre))
+
+
+def on_vote_reply(s: RaftState, m: VoteReply) -> None:
+    """Count a vote that answers the question now asked."""
+    if s.role is not Role.CANDIDATE or m.pre != s.pre_voting:
+        return
+    if m.for_term != (s.term + 1 if s.pre_voting else s.term):
+        return
+    if m.granted:
+        s.granted.add(m.sender)
+        _count(s)
+
+
+def on_leader_lost(s: RaftState, peer: NodeId) -> None:
+    """The leader's process is gone: forget it and stand soon, in order of rank.
+
+    Clears the own refusal only; the others answer by what they themselves hear.
+    """
+    if s.role is not Role.FOLLOWER or s.leader != peer:
+        return
+    t = s.config.timing
+    wait_ms = s.rank() * t.hint_rank_ms + s.rng.randint(0, t.hint_rank_ms // 2)
+    s.leader_heard_ms = min(s.leader_heard_ms, s.now_ms - t.election_min_ms)
+    s.hinted_until_ms = s.now_ms + t.hint_span_ms
+    s.follow(s.term, None)
+    s.deadline_ms = s.now_ms + wait_ms

@@ -1,0 +1,214 @@
+"""The Raft core: `step(now_ms, event) -> effects`, without clock, socket, disk or bodies.
+
+Role transitions: FOLLOWER -> CANDIDATE (deadline, hint, TimeoutNow) -> LEADER (quorum of votes);
+any -> FOLLOWER (higher term, a leader of the term, no quorum heard).
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, assert_never
+
+from ledgermq.dledger.errors import InvariantError
+from ledgermq.dledger.ids import NodeId, RaftConfig
+
+from . import candidate, follower, leader
+from .effects import Effect, Role
+from .events import (
+    Appended,
+    Durable,
+    Event,
+    Fetched,
+    LinkDown,
+    LinkUp,
+    PeerDied,
+    Received,
+    Tick,
+    TransferRequested,
+)
+from .log_view import LogView
+from .messages import (
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Push,
+    PushReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from .state import RaftState
+
+if TYPE_CHECKING:
+    from random import Random
+
+# After a stall of the own process, silence is judged this much later.
+_STALL_GRACE_MS = 300
+
+_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
+    Heartbeat: follower.on_heartbeat,
+    Push: follower.on_push,
+    TimeoutNow: follower.on_timeout_now,
+    VoteReply: candidate.on_vote_reply,
+    HeartbeatReply: leader.on_heartbeat_reply,
+    PushReply: leader.on_push_reply,
+}
+
+
+class RaftCore:
+    """One member. Feed it events, carry out what it answers, in order."""
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        rng: "Random",
+        now_ms: int,
+        *,
+        term: int = 0,
+        vote: NodeId | None = None,
+        log: LogView | None = None,
+        commit: int = -1,
+    ) -> None:
+        """Start as a follower from what the disk holds.
+
+        Args:
+            config: the group.
+            rng: source of all jitter.
+            now_ms: time of the start.
+            term: persisted term, 0 at first.
+            vote: whom this member voted for in `term`.
+            log: what is in the log, all of it durable.
+            commit: highest index known committed, NONE if unknown.
+        """
+        if config.self_id not in config.voters:
+            raise InvariantError(f"{config.self_id} is not among the voters {config.voters}")
+        log = log if log is not None else LogView()
+        self._s = RaftState(config, rng, now_ms, term=term, vote=vote, log=log, commit=commit)
+        if log.last_term > term or commit > log.last_index:
+            raise InvariantError(
+                f"stored term {term} and commit {commit} do not fit a log that ends at index"
+                f" {log.last_index}, term {log.last_term}"
+            )
+        t = config.timing
+        self._s.deadline_ms = now_ms + self._s.rank() * t.hint_rank_ms + t.hint_rank_ms
+
+    # --- what the shell may look at -----------------------------------------------------------
+
+    @property
+    def role(self) -> Role:
+        """The Raft role."""
+        return self._s.role
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._s.term
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The leader of the current term, if known."""
+        return self._s.leader
+
+    @property
+    def commit(self) -> int:
+        """The commit index."""
+        return self._s.commit
+
+    @property
+    def durable(self) -> int:
+        """Highest index on the own disk."""
+        return self._s.durable
+
+    @property
+    def log(self) -> LogView:
+        """The terms of the log."""
+        return self._s.log
+
+    @property
+    def term_first_index(self) -> int:
+        """Leader: index of its no-op."""
+        return self._s.term_first_index
+
+    @property
+    def transferring(self) -> bool:
+        """Leader: a hand-over is under way; hold new appends."""
+        return self._s.transfer_target is not None
+
+    @property
+    def lease_until_ms(self) -> int:
+        """Leader: until when it alone may answer for the group."""
+        return leader.lease_until_ms(self._s)
+
+    @property
+    def deadline_ms(self) -> int:
+        """When the next `Tick` is due."""
+        return self._s.heartbeat_due_ms if self._s.role is Role.LEADER else self._s.deadline_ms
+
+    def match_of(self, peer: NodeId) -> int:
+        """Leader: highest index `peer` is known to hold durably."""
+        p = self._s.progress.get(peer)
+        return p.match if p else -1
+
+    # --- the step -----------------------------------------------------------------------------
+
+    def step(self, now_ms: int, event: Event) -> tuple[Effect, ...]:
+        """Take one event at `now_ms` (never falling), return the effects in order.
+
+        Raises:
+            InvariantError: something that must not be; stop the node, carry out nothing.
+        """
+        s = self._s
+        s.now_ms = max(s.now_ms, now_ms)
+        match event:
+            case Tick():
+                self._tick(event)
+            case Received():
+                self._receive(event.message)
+            case Appended():
+                leader.on_appended(s, event.count)
+            case Durable():
+                self._durable(event.index)
+            case Fetched():
+                leader.on_fetched(s, event)
+            case LinkUp():
+                leader.on_link_up(s, event.peer)
+            case LinkDown():
+                leader.on_link_down(s, event.peer)
+            case PeerDied():
+                candidate.on_leader_lost(s, event.peer)
+            case TransferRequested():
+                leader.on_transfer(s, event.target)
+            case _:
+                assert_never(event)
+        return s.take_effects()
+
+    def _tick(self, event: Tick) -> None:
+        s = self._s
+        if s.role is Role.LEADER:
+            leader.on_tick(s, stalled=event.stalled)
+        elif s.now_ms >= s.deadline_ms:
+            if event.stalled:
+                s.deadline_ms = s.now_ms + _STALL_GRACE_MS
+            else:
+                candidate.campaign(s)
+
+    def _receive(self, m: Message) -> None:
+        s = self._s
+        if m.sender not in s.config.peers:
+            return
+        if isinstance(m, VoteRequest):
+            # Whether its term counts depends on whether a leader is heard.
+            candidate.on_vote_request(s, m)
+            return
+        if m.term > s.term:
+            s.follow(m.term, None)
+        _HANDLERS[type(m)](s, m)
+
+    def _durable(self, index: int) -> None:
+        s = self._s
+        index = min(index, s.log.last_index)
+        if index <= s.durable:
+            return
+        s.durable = index
+        if s.role is Role.LEADER:
+            leader.evaluate_commit(s)
+        else:
+            follower.acknowledge(s)

@@ -1,0 +1,89 @@
+"""What can happen to a member, besides a message."""
+
+from dataclasses import dataclass
+
+from ledgermq.dledger.ids import NodeId
+
+from .messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed.
+
+    `stalled`: this process itself was not running for a while; silence proves nothing yet.
+    """
+
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message came in."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The leader's shell wrote `count` entries of the current term at the end of its log."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """The own log is on disk up to and including `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Answer to `Fetch`: the bytes of `runs` are at hand under `token`."""
+
+    peer: NodeId
+    token: int
+    runs: tuple[tuple[int, int], ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A new connection for pushes to `peer` stands; nothing is known of what it holds."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The connection for pushes to `peer` is gone."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDied:
+    """A hint: `peer`'s connection was reset, and the reconnect refused or greeted by a new boot."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """Hand leadership to `target`, or to the best follower when None."""
+
+    target: NodeId | None = None
+
+
+Event = (
+    Tick
+    | Received
+    | Appended
+    | Durable
+    | Fetched
+    | LinkUp
+    | LinkDown
+    | PeerDied
+    | TransferRequested
+)

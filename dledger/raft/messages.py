@@ -1,0 +1,112 @@
+"""What members say to each other. `term` is always the sender's."""
+
+from dataclasses import dataclass
+
+from ledgermq.dledger.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """Please elect me.
+
+    Attributes:
+        term: the sender's own term.
+        for_term: the term it wants to lead: `term + 1` in a pre-vote, else `term`.
+        pre: only asks whether it would win; nobody changes anything.
+        forced: a transfer, ordered by the leader: voters forget that they hear that leader.
+    """
+
+    sender: NodeId
+    term: int
+    for_term: int
+    last_index: int
+    last_term: int
+    pre: bool
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VoteReply:
+    """Answer to a vote request for `for_term`."""
+
+    sender: NodeId
+    term: int
+    for_term: int
+    granted: bool
+    pre: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The leader lives. `seq` grows; its echo proves when the quorum was heard."""
+
+    sender: NodeId
+    term: int
+    commit: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReply:
+    """Echo of a heartbeat."""
+
+    sender: NodeId
+    term: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Entries `prev_index + 1 …`, or none: then it asks whether prev matches.
+
+    Attributes:
+        session: the leader's connection; echoed by the ack.
+        runs: (term, count) of consecutive entries; their bytes travel beside this message.
+        commit: the leader's commit index.
+    """
+
+    sender: NodeId
+    term: int
+    session: int
+    prev_index: int
+    prev_term: int
+    runs: tuple[tuple[int, int], ...]
+    commit: int
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry carried, or `prev_index`."""
+        return self.prev_index + sum(count for _, count in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class PushReply:
+    """A follower's ack or refusal.
+
+    Attributes:
+        success: the log up to `match` is the leader's, and durable here.
+        match: highest index verified against this term's leader and durable.
+        prev_index: of the refused push.
+        conflict_term: term of the follower's entry at prev_index, NONE if its log is shorter.
+        conflict_index: first index of conflict_term, or the follower's end + 1.
+    """
+
+    sender: NodeId
+    term: int
+    session: int
+    success: bool
+    match: int
+    prev_index: int = -1
+    conflict_term: int = -1
+    conflict_index: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """The leader hands over: campaign at once."""
+
+    sender: NodeId
+    term: int
+
+
+Message = VoteRequest | VoteReply | Heartbeat | HeartbeatReply | Push | PushReply | TimeoutNow

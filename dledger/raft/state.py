@@ -1,0 +1,169 @@
+"""The state of one member, shared by the role modules."""
+
+from typing import TYPE_CHECKING
+
+from ledgermq.dledger.errors import InvariantError
+from ledgermq.dledger.ids import NONE, NodeId, RaftConfig
+
+from .effects import Commit, Effect, PersistHardState, Role, RoleChanged, Send
+from .log_view import LogView
+from .messages import Message
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from random import Random
+
+NEVER_MS = -(1 << 60)
+
+
+class RaftState:
+    """Everything a member remembers, and the effects of the step under way.
+
+    Invariants, checked where they could break: term and commit never fall; at most one vote a
+    term; commit <= last index; an entry at or below commit is never cut.
+    """
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        rng: "Random",
+        now_ms: int,
+        *,
+        term: int,
+        vote: NodeId | None,
+        log: LogView,
+        commit: int,
+    ) -> None:
+        self.config = config
+        self.rng = rng
+        self.now_ms = now_ms
+        self.log = log
+        self.role = Role.FOLLOWER
+        self.leader: NodeId | None = None
+        self.term = term
+        self.vote = vote
+        # Highest index known committed. Invariant: never falls, commit <= log.last_index.
+        self.commit = commit
+        # Highest index on the own disk. What was recovered is durable by the shell's word.
+        self.durable = log.last_index
+        # Highest index verified against the leader of the current term.
+        self.verified = NONE
+        # Session of that leader's pushes, echoed in acks.
+        self.push_session = NONE
+        self.leader_heard_ms = NEVER_MS
+        self.hinted_until_ms = now_ms + config.timing.hint_span_ms
+        self.deadline_ms = now_ms
+        # Candidate: what is asked for, and who said yes.
+        self.pre_voting = False
+        self.granted: set[NodeId] = set()
+        # Leader.
+        self.progress: dict[NodeId, Progress] = {}
+        self.session_counter = 0
+        self.linked: set[NodeId] = set()
+        self.token_counter = 0
+        self.term_first_index = 0
+        self.heartbeat_due_ms = NEVER_MS
+        self.heartbeat_seq = 0
+        self.heartbeat_sent: dict[int, int] = {}
+        self.transfer_target: NodeId | None = None
+        self.transfer_deadline_ms = NEVER_MS
+        self.transfer_sent = False
+        # A TimeoutNow that its target may still obey: (target, heartbeat seq when it was sent).
+        # An echo of a later heartbeat proves that it was read, so the lease counts again.
+        self.unsettled_transfer: tuple[NodeId, int] | None = None
+        self.calm_since_ms = now_ms
+        self._effects: list[Effect] = []
+        self._persisted = (term, vote)
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def emit(self, effect: Effect) -> None:
+        """Add an effect to this step."""
+        self._effects.append(effect)
+
+    def send(self, peer: NodeId, message: Message) -> None:
+        """Send on the control connection."""
+        self._effects.append(Send(peer, message))
+
+    def take_effects(self) -> tuple[Effect, ...]:
+        """End the step: its effects, with the hard state first if it changed."""
+        effects = self._effects
+        self._effects = []
+        if (self.term, self.vote) != self._persisted:
+            self._persisted = (self.term, self.vote)
+            effects.insert(0, PersistHardState(self.term, self.vote))
+        return tuple(effects)
+
+    # --- shared transitions -------------------------------------------------------------------
+
+    def set_term(self, term: int, vote: NodeId | None) -> None:
+        """Enter a higher term, or vote in the current one."""
+        if term < self.term or (term == self.term and self.vote not in (None, vote)):
+            raise InvariantError(
+                f"term {self.term} vote {self.vote} cannot become term {term} vote {vote}"
+            )
+        if term > self.term:
+            self.verified = NONE
+            self.push_session = NONE
+        self.term = term
+        self.vote = vote
+
+    def change_role(self, role: Role, leader: NodeId | None) -> None:
+        """Take a role and tell the shell."""
+        self.role = role
+        self.leader = leader
+        self.emit(RoleChanged(role, self.term, leader))
+
+    def follow(self, term: int, leader: NodeId | None) -> None:
+        """Become a follower in `term` (>= the own), of `leader` if known."""
+        changed = self.role is not Role.FOLLOWER or self.term != term or self.leader != leader
+        if term > self.term:
+            self.set_term(term, None)
+        if self.role is Role.LEADER:
+            self.progress.clear()
+            self.heartbeat_sent.clear()
+            self.transfer_target = None
+        if changed:
+            self.pre_voting = False
+            self.granted.clear()
+            self.change_role(Role.FOLLOWER, leader)
+            self.reset_election_deadline()
+
+    def advance_commit(self, index: int) -> None:
+        """Commit up to `index`; never backwards."""
+        if index <= self.commit:
+            return
+        if index > self.log.last_index:
+            raise InvariantError(f"commit {index} past the end {self.log.last_index}")
+        self.commit = index
+        self.emit(Commit(index))
+
+    # --- time ---------------------------------------------------------------------------------
+
+    @property
+    def hinted(self) -> bool:
+        """Whether retries are quick: just started, or told of the leader's death."""
+        return self.now_ms < self.hinted_until_ms
+
+    def hears_leader(self) -> bool:
+        """Whether the leader was heard within the minimum election timeout."""
+        return self.now_ms - self.leader_heard_ms < self.config.timing.election_min_ms
+
+    def reset_election_deadline(self) -> None:
+        """Wait a full random election timeout from now."""
+        t = self.config.timing
+        self.deadline_ms = self.now_ms + self.rng.randint(t.election_min_ms, t.election_max_ms)
+
+    def set_retry_deadline(self) -> None:
+        """Wait for the next candidacy: quick while hinted, else a full timeout."""
+        t = self.config.timing
+        if self.hinted:
+            wait_ms = self.rng.randint(t.hint_retry_min_ms, t.hint_retry_max_ms)
+            self.deadline_ms = self.now_ms + wait_ms
+        else:
+            self.reset_election_deadline()
+
+    def rank(self) -> int:
+        """Place among the voters other than the last leader: who goes first after a hint."""
+        others = [v for v in self.config.voters if v != self.leader]
+        return others.index(self.config.self_id) if self.config.self_id in others else 0
