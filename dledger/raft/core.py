@@ -5,7 +5,7 @@ any -> FOLLOWER (higher term, a leader of the term, no quorum heard).
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from ledgermq.dledger.errors import InvariantError
 from ledgermq.dledger.ids import NodeId, RaftConfig
@@ -13,6 +13,7 @@ from ledgermq.dledger.ids import NodeId, RaftConfig
 from . import candidate, follower, leader
 from .effects import Effect, Role
 from .events import (
+    AcceptFailed,
     Appended,
     Durable,
     Event,
@@ -28,7 +29,6 @@ from .log_view import LogView
 from .messages import (
     Heartbeat,
     HeartbeatReply,
-    Message,
     Push,
     PushReply,
     TimeoutNow,
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
 
 # After a stall of the own process, silence is judged this much later.
 _STALL_GRACE_MS = 300
-
-_HANDLERS: dict[type, Callable[[RaftState, Any], None]] = {
-    Heartbeat: follower.on_heartbeat,
-    Push: follower.on_push,
-    TimeoutNow: follower.on_timeout_now,
-    VoteReply: candidate.on_vote_reply,
-    HeartbeatReply: leader.on_heartbeat_reply,
-    PushReply: leader.on_push_reply,
-}
 
 
 class RaftCore:
@@ -157,58 +148,62 @@ class RaftCore:
         """
         s = self._s
         s.now_ms = max(s.now_ms, now_ms)
-        match event:
-            case Tick():
-                self._tick(event)
-            case Received():
-                self._receive(event.message)
-            case Appended():
-                leader.on_appended(s, event.count)
-            case Durable():
-                self._durable(event.index)
-            case Fetched():
-                leader.on_fetched(s, event)
-            case LinkUp():
-                leader.on_link_up(s, event.peer)
-            case LinkDown():
-                leader.on_link_down(s, event.peer)
-            case PeerDied():
-                candidate.on_leader_lost(s, event.peer)
-            case TransferRequested():
-                leader.on_transfer(s, event.target)
-            case _:
-                assert_never(event)
+        _EVENTS[type(event)](s, event)
         return s.take_effects()
 
-    def _tick(self, event: Tick) -> None:
-        s = self._s
-        if s.role is Role.LEADER:
-            leader.on_tick(s, stalled=event.stalled)
-        elif s.now_ms >= s.deadline_ms:
-            if event.stalled:
-                s.deadline_ms = s.now_ms + _STALL_GRACE_MS
-            else:
-                candidate.campaign(s)
 
-    def _receive(self, m: Message) -> None:
-        s = self._s
-        if m.sender not in s.config.peers:
-            return
-        if isinstance(m, VoteRequest):
-            # Whether its term counts depends on whether a leader is heard.
-            candidate.on_vote_request(s, m)
-            return
-        if m.term > s.term:
-            s.follow(m.term, None)
-        _HANDLERS[type(m)](s, m)
-
-    def _durable(self, index: int) -> None:
-        s = self._s
-        index = min(index, s.log.last_index)
-        if index <= s.durable:
-            return
-        s.durable = index
-        if s.role is Role.LEADER:
-            leader.evaluate_commit(s)
+def _on_tick(s: RaftState, e: Tick) -> None:
+    if s.role is Role.LEADER:
+        leader.on_tick(s, stalled=e.stalled)
+    elif s.now_ms >= s.deadline_ms:
+        if e.stalled:
+            s.deadline_ms = s.now_ms + _STALL_GRACE_MS
         else:
-            follower.acknowledge(s)
+            candidate.campaign(s)
+
+
+def _on_received(s: RaftState, e: Received) -> None:
+    m = e.message
+    if m.sender not in s.config.peers:
+        return
+    if isinstance(m, VoteRequest):
+        # Whether its term counts depends on whether a leader is heard.
+        candidate.on_vote_request(s, m)
+        return
+    if m.term > s.term:
+        s.follow(m.term, None)
+    _MESSAGES[type(m)](s, m)
+
+
+def _on_durable(s: RaftState, e: Durable) -> None:
+    index = min(e.index, s.log.last_index)
+    if index <= s.durable:
+        return
+    s.durable = index
+    if s.role is Role.LEADER:
+        leader.evaluate_commit(s)
+    else:
+        follower.acknowledge(s)
+
+
+_MESSAGES: dict[type, Callable[[RaftState, Any], None]] = {
+    Heartbeat: follower.on_heartbeat,
+    Push: follower.on_push,
+    TimeoutNow: follower.on_timeout_now,
+    VoteReply: candidate.on_vote_reply,
+    HeartbeatReply: leader.on_heartbeat_reply,
+    PushReply: leader.on_push_reply,
+}
+
+_EVENTS: dict[type, Callable[[RaftState, Any], None]] = {
+    Tick: _on_tick,
+    Received: _on_received,
+    Appended: lambda s, e: leader.on_appended(s, e.count),
+    Durable: _on_durable,
+    AcceptFailed: lambda s, e: follower.on_accept_failed(s, e.first),
+    Fetched: leader.on_fetched,
+    LinkUp: lambda s, e: leader.on_link_up(s, e.peer),
+    LinkDown: lambda s, e: leader.on_link_down(s, e.peer),
+    PeerDied: lambda s, e: candidate.on_leader_lost(s, e.peer),
+    TransferRequested: lambda s, e: leader.on_transfer(s, e.target),
+}

@@ -39,6 +39,13 @@ class Durable:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptFailed:
+    """Follower: the entries from `first` on could not be written (no room); they are not here."""
+
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """Answer to `Fetch`: the bytes of `runs` are at hand under `token`."""
 
@@ -81,6 +88,7 @@ Event = (
     | Received
     | Appended
     | Durable
+    | AcceptFailed
     | Fetched
     | LinkUp
     | LinkDown

@@ -97,6 +97,15 @@ def _accept(s: RaftState, m: Push, first: int) -> None:
     s.emit(AcceptEntries(truncate_from, first))
 
 
+def on_accept_failed(s: RaftState, first: int) -> None:
+    """Entries that were accepted could not be written: they were never here."""
+    s.log.truncate(first)
+    s.verified = min(s.verified, first - 1)
+    s.durable = min(s.durable, first - 1)
+    if s.commit >= first:
+        raise InvariantError(f"entry {first} is committed but cannot be written")
+
+
 def acknowledge(s: RaftState) -> None:
     """Tell the leader what is verified and durable; never the plain log end."""
     if s.leader is None or s.role is not Role.FOLLOWER or s.push_session == NONE:

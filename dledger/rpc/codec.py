@@ -1,0 +1,234 @@
+"""Frames between members. No I/O.
+
+Frame, big-endian: u32 length of what follows, u32 CRC of what follows the CRC, u8 version,
+u8 kind, u16 head length, head (a msgpack array), payload (entries as they lie in the file).
+"""
+
+import dataclasses
+import struct
+from enum import IntEnum
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgpack
+
+from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.raft.messages import (
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Push,
+    PushReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from ledgermq.remoting.errors import FrameError
+
+VERSION = 1
+# One push carries at most 1 MiB, or one entry of a 16 MiB frame.
+MAX_FRAME_BYTES = 20 << 20
+_PREFIX = struct.Struct(">II")
+_FIXED = struct.Struct(">BBH")
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSE = 3
+    VOTE_REQUEST = 10
+    VOTE_REPLY = 11
+    HEARTBEAT = 12
+    HEARTBEAT_REPLY = 13
+    PUSH = 14
+    PUSH_REPLY = 15
+    TIMEOUT_NOW = 16
+
+
+class Channel(IntEnum):
+    """Votes, heartbeats and acks have a connection of their own, so that no push delays them."""
+
+    CONTROL = 0
+    DATA = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hello:
+    """Who calls, and how it is built; the answer carries the same of the called side.
+
+    Attributes:
+        boot_id: random, new with every start of the process.
+        store_id: random, made with the store.
+        segment_bytes: pos is the leader's, so all members must agree on it.
+        address: where the member's clients reach it, "ip:port"; "" when it has none.
+    """
+
+    group: str
+    sender: str
+    receiver: str
+    channel: int
+    boot_id: str
+    store_id: str
+    segment_bytes: int
+    address: str
+
+
+class Frame(NamedTuple):
+    """A decoded frame; `head` is the array, `payload` the rest."""
+
+    kind: Kind
+    head: list[Any]
+    payload: bytes
+
+
+_KIND_OF: dict[type, Kind] = {
+    VoteRequest: Kind.VOTE_REQUEST,
+    VoteReply: Kind.VOTE_REPLY,
+    Heartbeat: Kind.HEARTBEAT,
+    HeartbeatReply: Kind.HEARTBEAT_REPLY,
+    Push: Kind.PUSH,
+    PushReply: Kind.PUSH_REPLY,
+    TimeoutNow: Kind.TIMEOUT_NOW,
+}
+_CLASS_OF: dict[Kind, type] = {kind: cls for cls, kind in _KIND_OF.items()}
+_FIELDS: dict[type, tuple[str, ...]] = {
+    cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in (*_KIND_OF, Hello)
+}
+# What each field must be on the wire; a Push's runs are checked apart.
+_WIRE_TYPES: dict[object, type] = {int: int, bool: bool, str: str, NodeId: str}
+_TYPES: dict[type, tuple[type, ...]] = {
+    cls: tuple(_WIRE_TYPES.get(f.type, list) for f in dataclasses.fields(cls))
+    for cls in (*_KIND_OF, Hello)
+}
+
+
+def encode(kind: Kind, head: tuple[Any, ...], payload: bytes = b"") -> bytes:
+    """One whole frame."""
+    packed = msgpack.packb(head)
+    fixed = _FIXED.pack(VERSION, kind, len(packed))
+    crc = crc32(payload, crc32(packed, crc32(fixed)))
+    size = 4 + len(fixed) + len(packed) + len(payload)
+    return b"".join((_PREFIX.pack(size, crc), fixed, packed, payload))
+
+
+def encode_message(message: Message, payload: bytes = b"") -> bytes:
+    """One whole frame of a Raft message."""
+    cls = type(message)
+    return encode(_KIND_OF[cls], tuple(getattr(message, f) for f in _FIELDS[cls]), payload)
+
+
+def encode_hello(kind: Kind, hello: Hello) -> bytes:
+    """A HELLO or WELCOME."""
+    return encode(kind, tuple(getattr(hello, f) for f in _FIELDS[Hello]))
+
+
+def decode(frame: bytes) -> Frame:
+    """Decode what follows the length.
+
+    Raises:
+        FrameError: cut, flipped, of another version, or no array.
+    """
+    if len(frame) < 8:
+        raise FrameError(f"peer frame of {len(frame)} bytes")
+    if crc32(memoryview(frame)[4:]) != int.from_bytes(frame[:4]):
+        raise FrameError("peer frame: the checksum differs")
+    version, kind, head_len = _FIXED.unpack_from(frame, 4)
+    if version != VERSION:
+        raise FrameError(f"peer frame of version {version}; this node speaks {VERSION}")
+    end = 8 + head_len
+    if end > len(frame):
+        raise FrameError("peer frame: the head leaves the frame")
+    try:
+        head = msgpack.unpackb(frame[8:end])
+        return Frame(Kind(kind), list(head), frame[end:])
+    except (ValueError, TypeError, msgpack.UnpackException) as e:
+        raise FrameError(f"peer frame of kind {kind}: {e}") from e
+
+
+def _checked(cls: type, head: list[Any]) -> list[Any]:
+    types = _TYPES[cls]
+    if len(head) != len(types):
+        raise FrameError(f"{cls.__name__} with {len(head)} fields, not {len(types)}")
+    for value, wanted in zip(head, types, strict=True):
+        if type(value) is not wanted:
+            raise FrameError(f"{cls.__name__}: {value!r} is no {wanted.__name__}")
+    return head
+
+
+def message_of(frame: Frame) -> Message:
+    """The Raft message in a frame.
+
+    Raises:
+        FrameError: not one, or with fields of other types.
+    """
+    cls = _CLASS_OF.get(frame.kind)
+    if cls is None:
+        raise FrameError(f"{frame.kind.name} is no message")
+    values = _checked(cls, frame.head)
+    values[0] = NodeId(values[0])
+    if cls is Push:
+        values[5] = _runs(values[5])
+    message: Message = cls(*values)
+    return message
+
+
+def _runs(value: list[Any]) -> tuple[tuple[int, int], ...]:
+    runs: list[tuple[int, int]] = []
+    for run in value:
+        if not (isinstance(run, list) and len(run) == 2 and all(type(n) is int for n in run)):
+            raise FrameError(f"Push: {run!r} is no (term, count)")
+        if run[1] < 1 or (runs and run[0] <= runs[-1][0]):
+            raise FrameError("Push: its runs do not rise")
+        runs.append((run[0], run[1]))
+    return tuple(runs)
+
+
+def hello_of(frame: Frame) -> Hello:
+    """The Hello in a HELLO or WELCOME frame.
+
+    Raises:
+        FrameError: not one.
+    """
+    return Hello(*_checked(Hello, frame.head))
+
+
+class FrameDecoder:
+    """Cuts a stream into frames. Invariant: buffers at most one frame and one chunk."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._max = max_frame_bytes
+        self._chunks: list[bytes] = []
+        self._have = 0
+        self._need = 4
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes, return the frames they complete.
+
+        Raises:
+            FrameError: the stream is no longer readable.
+        """
+        if self._have:
+            self._chunks.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        frames: list[Frame] = []
+        at, end = 0, len(data)
+        self._need = 4
+        while end - at >= 4:
+            size = int.from_bytes(data[at : at + 4])
+            if size > self._max:
+                raise FrameError(f"peer frame of {size} bytes is over the limit of {self._max}")
+            if at + 4 + size > end:
+                self._need = 4 + size
+                break
+            frames.append(decode(data[at + 4 : at + 4 + size]))
+            at += 4 + size
+        self._have = end - at
+        if self._have:
+            self._chunks.append(data[at:])
+        return frames

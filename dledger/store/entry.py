@@ -1,0 +1,132 @@
+"""The 48-byte entry header around each commitlog record.
+
+Layout, big-endian: magic i32, size i32 (48 + body), index i64, term i64, pos i64, channel i32,
+chainCrc u32, bodyCrc u32, bodyLen i32. Source: DLedger 0.3.1.2, DLedgerEntryCoder. bodyCrc and
+chainCrc are ours; upstream writes 0 there and reads neither.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+from ledgermq.remoting.errors import PeerError
+
+HEADER_BYTES = 48
+MAGIC = 1
+# The end of a segment: i32 -1, i32 bytes left; never less than this is left free.
+BLANK_BYTES = 8
+BLANK_MAGIC = -1
+
+_HEADER = struct.Struct(">iiqqqiIIi")
+# The header without its chainCrc: what the chain covers, in this order.
+_COVERED = struct.Struct(">iiqqqiIi")
+_BLANK = struct.Struct(">ii")
+
+Buffer = bytes | bytearray | memoryview
+
+
+class EntryHeader(NamedTuple):
+    """A decoded header; `size` is header and body in bytes."""
+
+    magic: int
+    size: int
+    log_index: int
+    term: int
+    pos: int
+    channel: int
+    chain_crc: int
+    body_crc: int
+    body_len: int
+
+
+class EntryError(PeerError):
+    """Bytes that are no valid entry here."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(1, what)
+
+
+def chain_of(chain: int, header: EntryHeader, body: Buffer) -> int:
+    """CRC over (previous chain, header, body); never 0, which stands for "written by Java"."""
+    covered = _COVERED.pack(
+        header.magic,
+        header.size,
+        header.log_index,
+        header.term,
+        header.pos,
+        header.channel,
+        header.body_crc,
+        header.body_len,
+    )
+    return crc32(body, crc32(covered, chain)) or 1
+
+
+def encode(index: int, term: int, pos: int, body: bytes, chain: int) -> tuple[bytes, int]:
+    """The header for `body` at `pos`, and the new chain value."""
+    size = HEADER_BYTES + len(body)
+    body_crc = crc32(body)
+    covered = _COVERED.pack(MAGIC, size, index, term, pos, 0, body_crc, len(body))
+    chain = crc32(body, crc32(covered, chain)) or 1
+    return _HEADER.pack(MAGIC, size, index, term, pos, 0, chain, body_crc, len(body)), chain
+
+
+def decode(data: Buffer, at: int = 0) -> EntryHeader:
+    """The header at `at`.
+
+    Raises:
+        EntryError: too short, or lengths that contradict each other.
+    """
+    if at + HEADER_BYTES > len(data):
+        raise EntryError(f"{len(data) - at} bytes are no entry header")
+    header = EntryHeader._make(_HEADER.unpack_from(data, at))
+    if (
+        header.magic != MAGIC
+        or header.body_len < 1
+        or header.size != HEADER_BYTES + header.body_len
+    ):
+        raise EntryError(
+            f"no entry: magic {header.magic}, size {header.size}, body {header.body_len}"
+        )
+    return header
+
+
+def check(header: EntryHeader, body: Buffer, chain: int) -> int:
+    """Verify both checksums; return the new chain value.
+
+    Raises:
+        EntryError: the bytes are not what was written.
+    """
+    if header.chain_crc == 0 and header.body_crc == 0:
+        return 0
+    if crc32(body) != header.body_crc:
+        raise EntryError(f"entry {header.log_index}: the body's checksum differs")
+    value = chain_of(chain, header, body)
+    if value != header.chain_crc:
+        raise EntryError(f"entry {header.log_index}: it does not continue the entry before it")
+    return value
+
+
+def walk(data: Buffer) -> Iterator[tuple[int, EntryHeader]]:
+    """(offset in data, header) of consecutive whole entries.
+
+    Raises:
+        EntryError: data ends inside an entry.
+    """
+    at = 0
+    while at < len(data):
+        header = decode(data, at)
+        if at + header.size > len(data):
+            raise EntryError(f"entry {header.log_index} is cut short")
+        yield at, header
+        at += header.size
+
+
+def blank(left: int) -> bytes:
+    """The marker that ends a segment with `left` bytes to its end."""
+    return _BLANK.pack(BLANK_MAGIC, left)
+
+
+def is_blank(data: Buffer) -> bool:
+    """Whether data starts with an end-of-segment marker."""
+    return len(data) >= BLANK_BYTES and _BLANK.unpack_from(data)[0] == BLANK_MAGIC

@@ -1,0 +1,266 @@
+"""The log on disk: entries in segments, their index, and how far it is known to be durable.
+
+Not thread safe, but for `sync` and `read_entries`, which may run in a thread.
+"""
+
+from pathlib import Path
+
+from ledgermq.dledger.errors import DiskFullError, InvariantError, StorageError
+
+from . import entry
+from .entry_index import EntryIndex, IndexUnit
+from .hard_state import Mark, MarkFile
+from .segments import Segments
+from .tail_cache import TailCache
+
+
+class Ledger:
+    """Append, truncate, read. `recovery.open_ledger` makes one.
+
+    Attributes:
+        end_index: last entry, NONE when empty. Invariant: contiguous from 0.
+        end_pos: byte after it; the next entry lands here or at the start of the next segment.
+        chain: chain value of the last entry.
+    """
+
+    def __init__(self, data: Segments, index: EntryIndex, marks: MarkFile, mark: Mark) -> None:
+        """Open at `mark`, whose entry is the last."""
+        self.data = data
+        self.index = index
+        self.marks = marks
+        self.end_index = mark.index
+        self.end_pos = mark.pos
+        self.chain = mark.chain
+        self.cache = TailCache()
+        # Rises with every cut: a sync begun before it proves nothing past it.
+        self.epoch = 0
+        self._pending: list[bytes] = []
+        self._pending_start = 0
+        self._writes: list[tuple[int, bytes]] = []
+        self._staged = mark.index
+        self._staged_pos = mark.pos
+        self._staged_chain = mark.chain
+
+    # --- the leader's appends -----------------------------------------------------------------
+
+    def reserve(self, body_bytes: int) -> int:
+        """Where the next entry will lie: its pos in bytes; the body starts 48 bytes on.
+
+        Source of the rule: an entry never crosses a segment, and 8 bytes stay free for the marker.
+        """
+        return self._place(entry.HEADER_BYTES + body_bytes)
+
+    def _place(self, size: int) -> int:
+        left = self.data.segment_bytes - self._staged_pos % self.data.segment_bytes
+        if size + entry.BLANK_BYTES <= left:
+            return self._staged_pos
+        return self._staged_pos + left
+
+    def stage(self, term: int, body: bytes) -> int:
+        """Prepare one entry at the place `reserve` named; return its index.
+
+        Nothing is written before `write_staged`.
+        """
+        pos = self._place(entry.HEADER_BYTES + len(body))
+        self._staged += 1
+        head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
+        self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
+        self._staged_chain = chain
+        return self._staged
+
+    def _stage_bytes(self, pos: int, parts: tuple[bytes, ...], size: int, term: int) -> None:
+        if pos != self._staged_pos:
+            self._close_run()
+            self._writes.append((self._staged_pos, entry.blank(pos - self._staged_pos)))
+            self._staged_pos = pos
+        if not self._pending:
+            self._pending_start = pos
+        self._pending.extend(parts)
+        self.index.append(pos, size, self._staged, term)
+        self._staged_pos = pos + size
+
+    def _close_run(self) -> None:
+        if self._pending:
+            self._writes.append((self._pending_start, b"".join(self._pending)))
+            self._pending = []
+
+    def write_staged(self) -> int:
+        """Write what was staged (not synced); return how many entries.
+
+        Raises:
+            DiskFullError: nothing was appended.
+        """
+        self._close_run()
+        writes, self._writes = self._writes, []
+        first, count = self.end_index + 1, self._staged - self.end_index
+        if not count:
+            return 0
+        try:
+            for pos, data in writes:
+                self.data.write(pos, data)
+        except DiskFullError:
+            self._undo_staged(writes)
+            raise
+        data = writes[0][1] if len(writes) == 1 else b"".join(d for _, d in writes if len(d) > 8)
+        self.cache.add(first, self._staged, data)
+        self.end_index, self.end_pos = self._staged, self._staged_pos
+        self.chain = self._staged_chain
+        if self.index.needs_flush:
+            self.index.flush()
+        return count
+
+    def _undo_staged(self, writes: list[tuple[int, bytes]]) -> None:
+        """Take staged entries back after a failed write; leave zeros where bytes may be."""
+        self.index.truncate(self.end_index + 1, self._staged + 1)
+        self._staged, self._staged_pos = self.end_index, self.end_pos
+        self._staged_chain = self.chain
+        for pos, data in writes:
+            try:
+                self.data.zero(pos, pos + len(data))
+            except DiskFullError:
+                continue  # that part of the file never came to be
+
+    # --- the follower's appends ---------------------------------------------------------------
+
+    def check_entries(self, data: bytes) -> list[tuple[int, int]]:
+        """Verify whole entries as they came from the leader; return their (term, count) runs.
+
+        Raises:
+            EntryError: cut short, or a checksum of a body differs.
+        """
+        runs: list[tuple[int, int]] = []
+        for _, header in entry.walk(data):
+            if runs and runs[-1][0] == header.term:
+                runs[-1] = (header.term, runs[-1][1] + 1)
+            else:
+                runs.append((header.term, 1))
+        return runs
+
+    def append_copied(self, data: bytes, first: int) -> None:
+        """Append the leader's entries from index `first` on; earlier ones are skipped.
+
+        Raises:
+            EntryError: they do not continue this log; nothing was appended.
+            DiskFullError: no room; nothing was appended.
+        """
+        try:
+            for at, header in entry.walk(data):
+                if header.log_index >= first:
+                    self._copy_one(data, at, header)
+        except entry.EntryError:
+            self._drop_staged()
+            raise
+        self.write_staged()
+
+    def _copy_one(self, data: bytes, at: int, header: entry.EntryHeader) -> None:
+        pos = self._place(header.size)
+        if header.log_index != self._staged + 1 or header.pos != pos:
+            raise entry.EntryError(
+                f"entry {header.log_index} at {header.pos} does not follow entry {self._staged},"
+                f" which ends at {self._staged_pos}"
+            )
+        body = memoryview(data)[at + entry.HEADER_BYTES : at + header.size]
+        chain = entry.check(header, body, self._staged_chain)
+        self._staged += 1
+        self._stage_bytes(pos, (data[at : at + header.size],), header.size, header.term)
+        self._staged_chain = chain
+
+    def _drop_staged(self) -> None:
+        self._pending.clear()
+        self._writes.clear()
+        self.index.truncate(self.end_index + 1, self._staged + 1)
+        self._staged, self._staged_pos = self.end_index, self.end_pos
+        self._staged_chain = self.chain
+
+    # --- cutting ------------------------------------------------------------------------------
+
+    def truncate(self, first: int) -> None:
+        """Cut `first` and everything behind it; the cut is on disk when this returns.
+
+        Raises:
+            StorageError: the cut may be incomplete; stop the node.
+        """
+        if first > self.end_index:
+            return
+        unit = self._unit(first)
+        old_end_pos, old_end = self.end_pos, self.end_index
+        self.epoch += 1
+        chain, end_pos = 0, 0
+        if first > 0:
+            before = self._unit(first - 1)
+            head = entry.decode(self.data.read(before.pos, entry.HEADER_BYTES))
+            chain, end_pos = head.chain_crc, before.pos + before.size
+        keep_base = unit.pos - unit.pos % self.data.segment_bytes
+        self.data.drop_from(keep_base + self.data.segment_bytes)
+        self.data.zero(end_pos, min(old_end_pos, keep_base + self.data.segment_bytes))
+        self.index.truncate(first, old_end + 1)
+        self.cache.truncate(first)
+        self.data.sync()
+        self.end_index, self.end_pos, self.chain = first - 1, end_pos, chain
+        self._staged, self._staged_pos, self._staged_chain = first - 1, end_pos, chain
+        if self.marks.mark.index >= first:
+            self.save_mark(self.marks.mark.commit)
+
+    def _unit(self, index: int) -> IndexUnit:
+        unit = self.index.get(index)
+        if unit is None:
+            raise StorageError(f"{self.index.segments.folder}: no unit of entry {index}")
+        return unit
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def cached_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int] | None:
+        """`read_entries` from memory, or None when they are no longer there."""
+        return self.cache.get(first, last, max_bytes)
+
+    def read_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int]:
+        """(encoded entries, last index) from `first` on: at least one, within one segment.
+
+        May read from the disk.
+
+        Raises:
+            StorageError: what lies there is not the entry asked for.
+        """
+        unit = self._unit(first)
+        data = self.data.read(unit.pos, max(max_bytes, unit.size))
+        end, reached = 0, first - 1
+        while reached < last and end + entry.HEADER_BYTES <= len(data):
+            try:
+                header = entry.decode(data, end)
+            except entry.EntryError:
+                break
+            if header.log_index != reached + 1 or end + header.size > len(data):
+                break
+            end, reached = end + header.size, header.log_index
+        if reached < first:
+            raise StorageError(f"{self.data.path_of(unit.pos)}: no entry {first} at {unit.pos}")
+        return data[:end], reached
+
+    # --- durability ---------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Put the data written so far on disk. May run in a thread."""
+        self.data.sync()
+
+    def save_mark(self, commit: int, *, clean: bool = False) -> None:
+        """Record that everything up to the end, data and index, is on disk."""
+        self.index.flush()
+        self.data.sync()
+        self.index.segments.sync()
+        mark = Mark(self.end_index, self.end_pos, self.chain, min(commit, self.end_index), clean)
+        if mark != self.marks.mark or not self.marks.present:
+            self.marks.save(mark)
+
+    def close(self, commit: int) -> None:
+        """Stop cleanly: mark and close."""
+        if self._staged != self.end_index:
+            raise InvariantError("closed with staged entries")
+        self.save_mark(commit, clean=True)
+        self.index.close()
+        self.data.close()
+        self.marks.close()
+
+
+def folder_of(store_root: Path, self_id: str) -> Path:
+    """Where a member keeps its log: `<storePathRootDir>/dledger-<selfId>`."""
+    return store_root / f"dledger-{self_id}"
