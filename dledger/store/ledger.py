@@ -122,20 +122,6 @@ class Ledger:
 
     # --- the follower's appends ---------------------------------------------------------------
 
-    def check_entries(self, data: bytes) -> list[tuple[int, int]]:
-        """Verify whole entries as they came from the leader; return their (term, count) runs.
-
-        Raises:
-            EntryError: cut short, or a checksum of a body differs.
-        """
-        runs: list[tuple[int, int]] = []
-        for _, header in entry.walk(data):
-            if runs and runs[-1][0] == header.term:
-                runs[-1] = (header.term, runs[-1][1] + 1)
-            else:
-                runs.append((header.term, 1))
-        return runs
-
     def append_copied(self, data: bytes, first: int) -> None:
         """Append the leader's entries from index `first` on; earlier ones are skipped.
 
@@ -148,7 +134,7 @@ class Ledger:
                 if header.log_index >= first:
                     self._copy_one(data, at, header)
         except entry.EntryError:
-            self._drop_staged()
+            self.drop_staged()
             raise
         self.write_staged()
 
@@ -165,7 +151,8 @@ class Ledger:
         self._stage_bytes(pos, (data[at : at + header.size],), header.size, header.term)
         self._staged_chain = chain
 
-    def _drop_staged(self) -> None:
+    def drop_staged(self) -> None:
+        """Forget what was staged and not written."""
         self._pending.clear()
         self._writes.clear()
         self.index.truncate(self.end_index + 1, self._staged + 1)
@@ -242,14 +229,24 @@ class Ledger:
         """Put the data written so far on disk. May run in a thread."""
         self.data.sync()
 
-    def save_mark(self, commit: int, *, clean: bool = False) -> None:
-        """Record that everything up to the end, data and index, is on disk."""
+    def prepare_mark(self, commit: int, *, clean: bool = False) -> Mark | None:
+        """The mark of the present end, None when it is the stored one; then `commit_mark`."""
         self.index.flush()
+        mark = Mark(self.end_index, self.end_pos, self.chain, min(commit, self.end_index), clean)
+        return None if self.marks.present and mark == self.marks.mark else mark
+
+    def commit_mark(self, mark: Mark, epoch: int) -> None:
+        """Put data and index on disk, then the mark that says so. May run in a thread."""
         self.data.sync()
         self.index.segments.sync()
-        mark = Mark(self.end_index, self.end_pos, self.chain, min(commit, self.end_index), clean)
-        if mark != self.marks.mark or not self.marks.present:
+        if epoch == self.epoch:
             self.marks.save(mark)
+
+    def save_mark(self, commit: int, *, clean: bool = False) -> None:
+        """Record that everything up to the end, data and index, is on disk."""
+        mark = self.prepare_mark(commit, clean=clean)
+        if mark is not None:
+            self.commit_mark(mark, self.epoch)
 
     def close(self, commit: int) -> None:
         """Stop cleanly: mark and close."""

@@ -1,0 +1,46 @@
+"""How one member is set up, and whom it tells what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .ids import NodeId, RaftConfig
+from .raft.effects import Role
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One member: its group, where it listens, and its store."""
+
+    raft: RaftConfig
+    group: str
+    members: dict[NodeId, tuple[str, int]]
+    folder: Path
+    data_folder: Path | None
+    segment_bytes: int
+    sync_flush: bool
+    flush_interval_ms: int
+    address: str
+    listen_host: str = "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCallbacks:
+    """What the broker does when the log moves.
+
+    Attributes:
+        on_role: role, term or leader changed; leaving LEADER drops staged entries.
+        on_commit: entries up to this index are committed.
+        on_append_failed: what was staged is not in the log.
+        on_transfer_ended: a hand-over failed, for this reason; take sends again.
+        make_noop: (term, index) of a new leader's first entry -> its record's length in bytes,
+            and a function from its physical offset to the record.
+        on_stop: the node must stop, for this reason.
+    """
+
+    on_role: Callable[[Role, int, NodeId | None], None]
+    on_commit: Callable[[int], None]
+    on_append_failed: Callable[[Exception], None]
+    on_transfer_ended: Callable[[str], None]
+    make_noop: Callable[[int, int], tuple[int, Callable[[int], bytes]]]
+    on_stop: Callable[[Exception], None]
