@@ -53,6 +53,10 @@ class RemotingClient:
             return await asyncio.wait_for(asyncio.shield(opening), timeout_ms / 1000)
         except TimeoutError as e:
             raise ConnectError(address, f"no connection within {timeout_ms} ms") from e
+        except asyncio.CancelledError:
+            if opening.cancelled():  # by close(), not our caller's own end
+                raise ConnectError(address, "this client has been closed") from None
+            raise
 
     async def request(
         self, address: str, command: RemotingCommand, timeout_ms: int
@@ -86,7 +90,7 @@ class RemotingClient:
 
     async def _open(self, address: str) -> Connection:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal() or int(port) > 65535:
             raise ConnectError(address, "an address is host:port, for example 127.0.0.1:9876")
 
         def make() -> Connection:
@@ -100,8 +104,9 @@ class RemotingClient:
             _, connection = await asyncio.get_running_loop().create_connection(
                 make, host.strip("[]"), int(port)
             )
-        except OSError as e:
-            raise ConnectError(address, e.strerror or str(e)) from e
+        except (OSError, UnicodeError) as e:
+            reason = getattr(e, "strerror", None) or str(e)
+            raise ConnectError(address, reason) from e
         return connection
 
     def _opened(self, address: str, task: asyncio.Task[Connection]) -> None:

@@ -16,7 +16,7 @@ from .errors import (
     PeerError,
     RequestTimeoutError,
 )
-from .registry import ProcessorRegistry
+from .registry import Handler, ProcessorRegistry
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,11 @@ class Connection(asyncio.Protocol):
         if handler is None:
             remark = f" request type {command.code} not supported"
             self.reply(command, response(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark))
-            return
+        else:
+            self.serve(command, handler)
+
+    def serve(self, command: RemotingCommand, handler: Handler) -> None:
+        """Run `handler` for a request of this connection and send what it answers."""
         try:
             result = handler(self, command)
         except Exception as e:  # noqa: BLE001 (one request must not end the connection)

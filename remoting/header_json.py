@@ -4,6 +4,8 @@ Every value of `extFields` leaves as a string (the Go client times out on intege
 redelivers); values in may be strings, numbers, booleans or null.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from .command import RemotingCommand
@@ -17,14 +19,18 @@ _LANGUAGES = (
 )  # fmt: skip
 
 
+# Java's int: what does not fit it could not be answered in the binary serialisation.
+_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+
+
 class _Header(msgspec.Struct):
-    code: int
+    code: _Int32
     language: str | int | None = None
-    version: int = 0
-    opaque: int = 0
-    flag: int = 0
+    version: _Int32 = 0
+    opaque: _Int32 = 0
+    flag: _Int32 = 0
     remark: str | None = None
-    extFields: dict[str, str | int | float | bool | None] | None = None  # noqa: N815 (wire name)
+    extFields: dict[str, str | int | float | bool | None] | None = None
 
 
 _strict = msgspec.json.Decoder(_Header)
@@ -44,9 +50,7 @@ def language_ordinal(name: str) -> int:
     return _LANGUAGES.index(name) if name in _LANGUAGES else _LANGUAGES.index("OTHER")
 
 
-def _text(value: str | float | bool) -> str:
-    if isinstance(value, str):
-        return value
+def _text(value: float | bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
@@ -62,11 +66,15 @@ def decode(header: bytes, body: bytes) -> RemotingCommand:
         h = _strict.decode(header)
     except msgspec.ValidationError:
         h = _decode_lax(header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FrameError(f"header is not JSON: {e}") from e
     ext: dict[str, str] = {}
     if h.extFields:
-        ext = {k: v if type(v) is str else _text(v) for k, v in h.extFields.items() if v is not None}
+        ext = {
+            k: v if isinstance(v, str) else _text(v)
+            for k, v in h.extFields.items()
+            if v is not None
+        }
     return RemotingCommand(
         h.code,
         ext,
@@ -82,7 +90,7 @@ def decode(header: bytes, body: bytes) -> RemotingCommand:
 def _decode_lax(header: bytes) -> _Header:
     try:
         return _lax.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise FrameError(f"header is not a command: {e}") from e
 
 

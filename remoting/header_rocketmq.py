@@ -71,10 +71,17 @@ def encode(command: RemotingCommand) -> bytes:
     """Encode a header in binary form.
 
     Raises:
-        FrameError: the code does not fit 16 bits.
+        FrameError: the code does not fit 16 bits, or another field its own.
     """
     if not 0 <= command.code <= _MAX_CODE:
         raise FrameError(f"code {command.code} does not fit the binary header; use JSON")
+    try:
+        return _encode(command)
+    except struct.error as e:
+        raise FrameError(f"a field does not fit the binary header: {e}") from e
+
+
+def _encode(command: RemotingCommand) -> bytes:
     remark = (command.remark or "").encode()
     parts: list[bytes] = []
     for key, value in command.ext.items():

@@ -1,6 +1,6 @@
 """Which handler serves which request code."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from .command import RemotingCommand
@@ -30,3 +30,7 @@ class ProcessorRegistry:
     def get(self, code: int) -> Handler | None:
         """The handler of `code`, or None when the code is not served."""
         return self._handlers.get(code)
+
+    def items(self) -> Iterator[tuple[int, Handler]]:
+        """All codes with their handlers."""
+        yield from self._handlers.items()

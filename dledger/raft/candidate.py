@@ -17,10 +17,10 @@ def campaign(s: RaftState) -> None:
     if s.role is not Role.CANDIDATE or s.leader is not None:
         s.change_role(Role.CANDIDATE, None)
     s.pre_voting = True
-    s.granted = {s.config.self_id}
+    s.pre_granted = {s.config.self_id}
     s.set_retry_deadline()
     _ask(s, s.term + 1, forced=False)
-    _count(s)
+    _count_pre_votes(s)
 
 
 def stand(s: RaftState, *, forced: bool) -> None:
@@ -31,7 +31,7 @@ def stand(s: RaftState, *, forced: bool) -> None:
     s.granted = {s.config.self_id}
     s.set_retry_deadline()
     _ask(s, s.term, forced=forced)
-    _count(s)
+    _count_votes(s)
 
 
 def _ask(s: RaftState, for_term: int, *, forced: bool) -> None:
@@ -48,12 +48,13 @@ def _ask(s: RaftState, for_term: int, *, forced: bool) -> None:
         s.send(peer, request)
 
 
-def _count(s: RaftState) -> None:
-    if len(s.granted) < s.config.quorum:
-        return
-    if s.pre_voting:
+def _count_pre_votes(s: RaftState) -> None:
+    if len(s.pre_granted) >= s.config.quorum:
         stand(s, forced=False)
-    else:
+
+
+def _count_votes(s: RaftState) -> None:
+    if len(s.granted) >= s.config.quorum:
         leader.lead(s)
 
 
@@ -71,6 +72,9 @@ def on_vote_request(s: RaftState, m: VoteRequest) -> None:
     granted = m.for_term == s.term and s.vote in (None, m.sender) and _up_to_date(s, m)
     if granted:
         s.set_term(s.term, m.sender)
+        if s.role is Role.CANDIDATE:
+            # Its own pre-vote is over, or it would soon depose whom it voted for.
+            s.follow(s.term, None)
         s.reset_election_deadline()
     _answer(s, m, granted=granted)
 
@@ -85,13 +89,15 @@ def _answer(s: RaftState, m: VoteRequest, *, granted: bool) -> None:
 
 def on_vote_reply(s: RaftState, m: VoteReply) -> None:
     """Count a vote that answers the question now asked."""
-    if s.role is not Role.CANDIDATE or m.pre != s.pre_voting:
+    if s.role is not Role.CANDIDATE or not m.granted:
         return
-    if m.for_term != (s.term + 1 if s.pre_voting else s.term):
-        return
-    if m.granted:
+    if m.pre:
+        if s.pre_voting and m.for_term == s.term + 1:
+            s.pre_granted.add(m.sender)
+            _count_pre_votes(s)
+    elif s.granted and m.for_term == s.term:
         s.granted.add(m.sender)
-        _count(s)
+        _count_votes(s)
 
 
 def on_leader_lost(s: RaftState, peer: NodeId) -> None:

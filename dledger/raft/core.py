@@ -183,7 +183,14 @@ def _on_durable(s: RaftState, e: Durable) -> None:
     if s.role is Role.LEADER:
         leader.evaluate_commit(s)
     else:
-        follower.acknowledge(s)
+        follower.on_durable(s)
+
+
+def _on_peer_died(s: RaftState, e: PeerDied) -> None:
+    if s.role is Role.LEADER:
+        leader.on_peer_died(s, e.peer)
+    else:
+        candidate.on_leader_lost(s, e.peer)
 
 
 _MESSAGES: dict[type, Callable[[RaftState, Any], None]] = {
@@ -204,6 +211,6 @@ _EVENTS: dict[type, Callable[[RaftState, Any], None]] = {
     Fetched: leader.on_fetched,
     LinkUp: lambda s, e: leader.on_link_up(s, e.peer),
     LinkDown: lambda s, e: leader.on_link_down(s, e.peer),
-    PeerDied: lambda s, e: candidate.on_leader_lost(s, e.peer),
+    PeerDied: _on_peer_died,
     TransferRequested: lambda s, e: leader.on_transfer(s, e.target),
 }

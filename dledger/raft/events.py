@@ -40,7 +40,11 @@ class Durable:
 
 @dataclass(frozen=True, slots=True)
 class AcceptFailed:
-    """Follower: the entries from `first` on could not be written (no room); they are not here."""
+    """Follower: the entries from `first` on could not be written (no room); they are not here.
+
+    Report it before any other event. The leader's push connection must be closed, at once or
+    later: pushes are ignored until the next one.
+    """
 
     first: int
 

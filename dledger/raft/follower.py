@@ -28,7 +28,7 @@ def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
     """Stay quiet for another election timeout."""
     if m.term == s.term:
         _hear_leader(s, m.sender)
-        s.advance_commit(min(m.commit, s.verified))
+        _follow_commit(s, m.commit)
     s.send(m.sender, HeartbeatReply(s.config.self_id, s.term, m.seq))
 
 
@@ -38,21 +38,27 @@ def on_push(s: RaftState, m: Push) -> None:
         s.send(m.sender, PushReply(s.config.self_id, s.term, m.session, success=False, match=NONE))
         return
     _hear_leader(s, m.sender)
-    if m.session < s.push_session:
+    if m.session < s.push_session or m.session <= s.failed_session:
         return
     s.push_session = m.session
     if not _prev_matches(s, m):
         s.send(m.sender, _refusal(s, m))
         return
     first = s.log.first_divergence(m.prev_index + 1, m.runs)
-    last = m.last_index
-    if first <= last:
-        _accept(s, m, first)
-    s.verified = max(s.verified, last)
-    s.advance_commit(min(m.commit, s.verified))
-    if first > last:
-        # Nothing to write: a probe, or a repeated push. Otherwise the ack waits for the disk.
+    s.verified = max(s.verified, first - 1)
+    _follow_commit(s, m.commit)
+    if first > m.last_index:
+        # Nothing to write: a probe, or a repeated push.
         acknowledge(s)
+        return
+    # Ack and commit wait for the disk: it may be full.
+    _accept(s, m, first)
+    s.verified = m.last_index
+
+
+def _follow_commit(s: RaftState, leader_commit: int) -> None:
+    s.leader_commit = max(s.leader_commit, leader_commit)
+    s.advance_commit(min(s.leader_commit, s.verified))
 
 
 def _prev_matches(s: RaftState, m: Push) -> bool:
@@ -98,12 +104,22 @@ def _accept(s: RaftState, m: Push, first: int) -> None:
 
 
 def on_accept_failed(s: RaftState, first: int) -> None:
-    """Entries that were accepted could not be written: they were never here."""
+    """Entries that were accepted could not be written: they were never here.
+
+    The rest of the session is ignored, or the leader would send the same again and again.
+    """
+    if s.commit >= first:
+        raise InvariantError(f"entry {first} is committed but cannot be written")
     s.log.truncate(first)
     s.verified = min(s.verified, first - 1)
     s.durable = min(s.durable, first - 1)
-    if s.commit >= first:
-        raise InvariantError(f"entry {first} is committed but cannot be written")
+    s.failed_session = s.push_session
+
+
+def on_durable(s: RaftState) -> None:
+    """More of the own log is on disk."""
+    _follow_commit(s, NONE)
+    acknowledge(s)
 
 
 def acknowledge(s: RaftState) -> None:

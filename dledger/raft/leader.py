@@ -24,7 +24,7 @@ def lead(s: RaftState) -> None:
     s.heartbeat_sent = {}
     s.transfer_target = None
     s.transfer_sent = False
-    s.unsettled_transfer = None
+    s.unsettled_transfers.clear()
     s.calm_since_ms = s.now_ms
     s.change_role(Role.LEADER, s.config.self_id)
     for peer in s.linked:
@@ -46,7 +46,7 @@ def on_tick(s: RaftState, *, stalled: bool) -> None:
         return
     if s.now_ms >= s.heartbeat_due_ms:
         beat(s)
-        _retry_probes(s)
+        _ask_again(s)
     _watch_transfer(s)
     _prefer(s)
 
@@ -71,7 +71,7 @@ def _hears_quorum(s: RaftState) -> bool:
 
 def lease_until_ms(s: RaftState) -> int:
     """Until when no other leader can have been elected; NEVER_MS without a quorum's echoes."""
-    if s.role is not Role.LEADER or s.unsettled_transfer is not None:
+    if s.role is not Role.LEADER or s.unsettled_transfers:
         return NEVER_MS
     sent = [p.acked_seq_sent_ms for p in s.progress.values()] + [s.now_ms]
     quorum_ms = quorum_value(sent, s.config.quorum)
@@ -88,10 +88,8 @@ def on_heartbeat_reply(s: RaftState, m: HeartbeatReply) -> None:
     sent_ms = s.heartbeat_sent.get(m.seq)
     if sent_ms is not None and p.linked:
         p.acked_seq_sent_ms = max(p.acked_seq_sent_ms, sent_ms)
-    if s.unsettled_transfer is not None:
-        target, seq = s.unsettled_transfer
-        if m.sender == target and m.seq > seq:
-            s.unsettled_transfer = None
+    if m.seq > s.unsettled_transfers.get(m.sender, m.seq):
+        del s.unsettled_transfers[m.sender]
 
 
 def _progress(s: RaftState, sender: NodeId, term: int) -> Progress | None:
@@ -129,6 +127,11 @@ def _open_session(s: RaftState, peer: NodeId) -> None:
     p.linked = True
     p.reset(s.session_counter, s.log.last_index + 1)
     replicate(s, peer)
+
+
+def on_peer_died(s: RaftState, peer: NodeId) -> None:
+    """It will obey no order that it has not obeyed yet."""
+    s.unsettled_transfers.pop(peer, None)
 
 
 # --- replication ------------------------------------------------------------------------------
@@ -181,10 +184,19 @@ def on_fetched(s: RaftState, e: Fetched) -> None:
     replicate(s, e.peer)
 
 
-def _retry_probes(s: RaftState) -> None:
+def _ask_again(s: RaftState) -> None:
+    """Answers travel on the control connection and may be lost, or the follower had none to give.
+
+    A probe without an answer is repeated; a window whose acks stopped is asked for its state.
+    """
     late_ms = s.now_ms - s.config.timing.election_min_ms
     for peer, p in s.progress.items():
-        if p.probing and p.probe_sent_ms is not None and p.probe_sent_ms < late_ms:
+        if not p.linked:
+            continue
+        if not p.probing:
+            if p.is_stuck():
+                s.emit(SendPush(peer, 0, _push(s, p, ())))
+        elif p.probe_sent_ms is not None and p.probe_sent_ms < late_ms:
             p.probe_sent_ms = None
             replicate(s, peer)
 
@@ -232,8 +244,6 @@ def _on_refusal(s: RaftState, m: PushReply, p: Progress) -> None:
 
 def evaluate_commit(s: RaftState) -> None:
     """Commit what a quorum holds durably, through an entry of the own term only."""
-    if s.role is not Role.LEADER:
-        return
     index = quorum_value([p.match for p in s.progress.values()] + [s.durable], s.config.quorum)
     if index >= s.term_first_index:
         s.advance_commit(index)
@@ -258,8 +268,14 @@ def on_transfer(s: RaftState, target: NodeId | None) -> None:
 
 
 def _best_follower(s: RaftState) -> NodeId | None:
-    linked = [peer for peer in s.config.peers if s.progress[peer].linked]
-    return max(linked, key=lambda peer: s.progress[peer].match, default=None)
+    able = [peer for peer in s.config.peers if _can_take_over(s, s.progress[peer])]
+    return max(able, key=lambda peer: s.progress[peer].match, default=None)
+
+
+def _can_take_over(s: RaftState, p: Progress) -> bool:
+    """Connected and heard lately: appends are held until it has taken over."""
+    silence_ms = s.now_ms - p.heard_ms
+    return p.linked and silence_ms < s.config.timing.election_min_ms // 2
 
 
 def _continue_transfer(s: RaftState) -> None:
@@ -268,7 +284,7 @@ def _continue_transfer(s: RaftState) -> None:
         return
     if s.progress[target].match == s.log.last_index:
         s.transfer_sent = True
-        s.unsettled_transfer = (target, s.heartbeat_seq)
+        s.unsettled_transfers[target] = s.heartbeat_seq
         s.send(target, TimeoutNow(s.config.self_id, s.term))
 
 
@@ -286,7 +302,7 @@ def _prefer(s: RaftState) -> None:
         return
     for peer in s.config.preferred:
         p = s.progress.get(peer)
-        if p is not None and p.linked and not p.probing and p.match >= s.commit:
+        if p is not None and not p.probing and p.match >= s.commit and _can_take_over(s, p):
             s.calm_since_ms = s.now_ms
             on_transfer(s, peer)
             return

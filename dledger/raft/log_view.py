@@ -87,7 +87,13 @@ class LogView:
         return index
 
     def runs(self, first: int, last: int) -> tuple[tuple[int, int], ...]:
-        """(term, count) of the indexes first..last, both held here."""
+        """(term, count) of the indexes first..last, both held here.
+
+        Raises:
+            InvariantError: one of them is not.
+        """
+        if first < 0 or last > self.last_index:
+            raise InvariantError(f"indexes {first}..{last} are not in 0..{self.last_index}")
         out: list[tuple[int, int]] = []
         index = first
         while index <= last:

@@ -10,10 +10,11 @@ class Progress:
 
     States: probing (`match` unknown: one empty push at a time finds it) or replicating (a window
     of pushes under way).
-    Invariant: match < next; sent_last >= match; in_flight_bytes is the sum over `in_flight`.
+    Invariant: match < next; in_flight_bytes is the sum over `in_flight`.
     """
 
     __slots__ = (
+        "_match_before",
         "acked_seq_sent_ms",
         "fetch_token",
         "heard_ms",
@@ -45,6 +46,8 @@ class Progress:
         self.heard_ms = now_ms
         # Sending time of the newest heartbeat that was echoed; NONE: no echo yet.
         self.acked_seq_sent_ms = NONE
+        # `match` at the last heartbeat.
+        self._match_before = NONE
 
     def reset(self, session: int, next_index: int) -> None:
         """Start a new session: nothing is known of the follower's log."""
@@ -73,3 +76,8 @@ class Progress:
         self.next = max(self.next, self.match + 1)
         while self.in_flight and self.in_flight[0][0] <= self.match:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+    def is_stuck(self) -> bool:
+        """Whether an ack is due and none has moved `match` since this was last asked."""
+        before, self._match_before = self._match_before, self.match
+        return self.match < self.next - 1 and self.match == before

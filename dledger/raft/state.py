@@ -50,11 +50,18 @@ class RaftState:
         self.verified = NONE
         # Session of that leader's pushes, echoed in acks.
         self.push_session = NONE
+        # Pushes up to this session are ignored: one of them could not be written.
+        self.failed_session = NONE
+        # Highest commit index that a leader told.
+        self.leader_commit = NONE
         self.leader_heard_ms = NEVER_MS
         self.hinted_until_ms = now_ms + config.timing.hint_span_ms
         self.deadline_ms = now_ms
-        # Candidate: what is asked for, and who said yes.
+        # Candidate: what is asked for, and who said yes to it.
         self.pre_voting = False
+        self.pre_granted: set[NodeId] = set()
+        # Who voted for this member in `term`; empty unless this process stood in `term`. A retry
+        # keeps it: the log has not changed, so votes that come late count.
         self.granted: set[NodeId] = set()
         # Leader.
         self.progress: dict[NodeId, Progress] = {}
@@ -68,9 +75,10 @@ class RaftState:
         self.transfer_target: NodeId | None = None
         self.transfer_deadline_ms = NEVER_MS
         self.transfer_sent = False
-        # A TimeoutNow that its target may still obey: (target, heartbeat seq when it was sent).
-        # An echo of a later heartbeat proves that it was read, so the lease counts again.
-        self.unsettled_transfer: tuple[NodeId, int] | None = None
+        # TimeoutNows that their targets may still obey: heartbeat seq when it was sent, by target.
+        # An echo of a later heartbeat, or the target's death, proves that it will not: only then
+        # does the lease count again.
+        self.unsettled_transfers: dict[NodeId, int] = {}
         self.calm_since_ms = now_ms
         self._effects: list[Effect] = []
         self._persisted = (term, vote)
@@ -105,6 +113,7 @@ class RaftState:
         if term > self.term:
             self.verified = NONE
             self.push_session = NONE
+            self.failed_session = NONE
         self.term = term
         self.vote = vote
 
@@ -125,6 +134,7 @@ class RaftState:
             self.transfer_target = None
         if changed:
             self.pre_voting = False
+            self.pre_granted.clear()
             self.granted.clear()
             self.change_role(Role.FOLLOWER, leader)
             self.reset_election_deadline()
@@ -165,5 +175,4 @@ class RaftState:
 
     def rank(self) -> int:
         """Place among the voters other than the last leader: who goes first after a hint."""
-        others = [v for v in self.config.voters if v != self.leader]
-        return others.index(self.config.self_id) if self.config.self_id in others else 0
+        return [v for v in self.config.voters if v != self.leader].index(self.config.self_id)

@@ -3,8 +3,6 @@
 Not thread safe, but for `sync` and `read_entries`, which may run in a thread.
 """
 
-from pathlib import Path
-
 from ledgermq.dledger.errors import DiskFullError, InvariantError, StorageError
 
 from . import entry
@@ -256,8 +254,3 @@ class Ledger:
         self.index.close()
         self.data.close()
         self.marks.close()
-
-
-def folder_of(store_root: Path, self_id: str) -> Path:
-    """Where a member keeps its log: `<storePathRootDir>/dledger-<selfId>`."""
-    return store_root / f"dledger-{self_id}"

@@ -1,0 +1,302 @@
+"""The composition root: the only module that knows every part of a broker."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+
+from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
+from ledgermq.dledger.member import ServerCallbacks, ServerConfig
+from ledgermq.dledger.raft.effects import Role
+from ledgermq.dledger.server import LogServer
+from ledgermq.remoting.clock import mono_ms, wall_ms
+from ledgermq.remoting.connection import Connection
+from ledgermq.remoting.errors import CallerError
+from ledgermq.remoting.message_id import pack_host
+from ledgermq.remoting.registry import ProcessorRegistry
+from ledgermq.remoting.server import RemotingServer
+
+from .clients import ClientTable
+from .config_fields import BrokerConfig
+from .exports import Exports
+from .features import (
+    broker_info,
+    client_manage,
+    groups,
+    offsets,
+    order_lock,
+    pull,
+    queue_info,
+    send,
+    send_back,
+    topics,
+)
+from .forward import Gate
+from .long_polling import LongPolling
+from .metadata import Change, ChangeKind, Metadata
+from .node import Node
+from .order_locks import OrderLocks
+from .registration import Registrar
+from .stats import BrokerStats, StoreInfo
+from .store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
+from .store.reader import MessageReader
+
+log = logging.getLogger(__name__)
+
+LEADER_CODES = frozenset().union(
+    *(
+        feature.LEADER_CODES
+        for feature in (groups, offsets, order_lock, queue_info, send, send_back, topics)
+    )
+)
+_EXPIRE_S = 10.0
+_STATS_S = 1.0
+_HAND_OVER_S = 3.0
+_ROUTE_CHECKS = 100
+_ROUTE_CHECK_S = 0.02
+_POLL_S = 0.005
+
+
+class BrokerApp:
+    """One broker between `start` and `stop`.
+
+    Attributes:
+        failed: set with the reason when the node had to stop by itself.
+    """
+
+    def __init__(self, config: BrokerConfig) -> None:
+        """Open the store.
+
+        Raises:
+            CallerError, StorageError: it cannot be used; the text says what to do.
+        """
+        self.config = config
+        self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.metadata = Metadata()
+        self.stats = BrokerStats(mono_ms, wall_ms())
+        self.node = Node(config, self.metadata, self.stats, on_ready=self._on_ready)
+        self.log = LogServer(_server_config(config), self._log_callbacks())
+        root = config.store_path_root_dir
+        self.dispatcher = Dispatcher(
+            self.log, root, config.mapped_file_size_consume_queue, self.metadata
+        )
+        self.node.attach(self.log, self.dispatcher)
+        self.reader = MessageReader(self.log, self.dispatcher)
+        self.gate = Gate(self.node)
+        self.polling = LongPolling()
+        self.locks = OrderLocks()
+        self.clients: ClientTable[Connection] = ClientTable()
+        self.manager = client_manage.ClientManager(self.clients, self.metadata, self.node, config)
+        self.registrar = Registrar(
+            config, self.metadata, broker_id=self._broker_id, term=lambda: self.log.core.term
+        )
+        self.exports = Exports(root / "config", self.metadata)
+        self._abort_file = root / "abort"
+        registry = self.gate.guard(self._handlers(), LEADER_CODES)
+        self._listener = RemotingServer(
+            registry,
+            on_close=self.manager.connection_closed,
+            idle_close_ms=config.channel_expired_timeout_ms,
+        )
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def _handlers(self) -> ProcessorRegistry:
+        r = ProcessorRegistry()
+        m, node, reader, config = self.metadata, self.node, self.reader, self.config
+        store_host = pack_host(config.address)
+        send.register(r, send.SendService(node, m, config, store_host))
+        pull.register(
+            r,
+            pull.PullService(
+                node, m, self.clients, reader, self.polling, self.gate, config, self.stats
+            ),
+        )
+        client_manage.register(r, self.manager)
+        offsets.register(r, offsets.OffsetService(m, node, reader))
+        queue_info.register(r, reader)
+        topics.register(r, topics.TopicService(m, node, reader, config))
+        groups.register(r, groups.GroupService(m, node, reader, self.clients, config))
+        send_back.register(r, send_back.SendBackService(m, node, reader, node, config))
+        order_lock.register(r, order_lock.LockService(self.locks, m))
+        broker_info.register(
+            r,
+            broker_info.InfoService(config, self.stats, self._store_info, lambda: node.ready),
+        )
+        return r
+
+    def _log_callbacks(self) -> ServerCallbacks:
+        return ServerCallbacks(
+            on_role=self._on_role,
+            on_commit=self._on_commit,
+            on_append_failed=self.node.on_append_failed,
+            on_transfer_ended=lambda _reason: self._open_gate(),
+            make_noop=self.node.make_noop,
+            on_stop=self._fail,
+        )
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen for clients and peers, take part in the group, register.
+
+        Raises:
+            CallerError: a port is taken.
+        """
+        self._abort_file.parent.mkdir(parents=True, exist_ok=True)
+        self._abort_file.touch()
+        await self.dispatcher.start(
+            DispatchCallbacks(self._on_applied, self._on_change, self._fail)
+        )
+        port = self.config.listen_port
+        await self._listener.start([port, port - 2])
+        try:
+            await self.log.start()
+        except OSError as e:
+            raft_port = self.config.dleger_peers[self.config.dleger_self_id][1]
+            raise CallerError(
+                f"cannot listen on port {raft_port} (dLegerPeers, {self.config.dleger_self_id}):"
+                f" {e.strerror or e}. See who holds it: lsof -i:{raft_port}"
+            ) from e
+        self.dispatcher.committed(self.log.core.commit)
+        self.registrar.start()
+        self.exports.start()
+        self._every("expire", _EXPIRE_S, self.manager.expire)
+        self._every("stats", _STATS_S, lambda: self.stats.tick(datetime.now().astimezone().date()))
+
+    def _every(self, name: str, interval_s: float, action: Callable[[], None]) -> None:
+        def run() -> None:
+            action()
+            self._every(name, interval_s, action)
+
+        self._timers[name] = asyncio.get_running_loop().call_later(interval_s, run)
+
+    async def stop(self) -> None:
+        """Hand leadership over, answer what is held, then close; nothing acknowledged is lost."""
+        if not self.failed.done():
+            await self._hand_over()
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.registrar.close()
+        self.polling.close()
+        await self._listener.close()
+        await self.gate.close()
+        await self.dispatcher.close()
+        await self.log.close()
+        await self.exports.close()
+        if not self.failed.done():
+            self._abort_file.unlink(missing_ok=True)
+
+    async def _hand_over(self) -> None:
+        """Design 7: hold new sends, transfer, forward the held ones, wait for the routes."""
+        if not self.node.ready or len(self.config.dleger_peers) == 1:
+            return
+        self.node.flush_offsets()
+        await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
+        self.gate.closed = True
+        self.log.transfer()
+        await self._wait(lambda: not self.gate.closed, _HAND_OVER_S)
+        if self.log.is_leader:
+            log.warning("leadership could not be handed over; the others will elect")
+            return
+        await self._wait(lambda: not self.gate.busy, _HAND_OVER_S)
+        await self._wait_for_routes()
+
+    async def _wait_for_routes(self) -> None:
+        """Clients that ask a name server after our end should find the new leader there."""
+        for _ in range(_ROUTE_CHECKS):
+            if await self.registrar.leader_elsewhere():
+                return
+            await asyncio.sleep(_ROUTE_CHECK_S)
+
+    async def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+        end_ms = mono_ms() + int(seconds * 1000)
+        while not condition():
+            if mono_ms() > end_ms:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    def _fail(self, reason: Exception) -> None:
+        if not self.failed.done():
+            log.critical("this node stops: %s", reason)
+            self.failed.set_result(reason)
+
+    # --- what the log tells -------------------------------------------------------------------
+
+    def _on_role(self, role: Role, term: int, leader: NodeId | None) -> None:
+        self.node.on_role(role, term, leader)
+        if role is not Role.LEADER and leader is not None:
+            self._open_gate()
+            self.registrar.changed()
+
+    def _on_commit(self, index: int) -> None:
+        self.dispatcher.committed(index)
+
+    def _open_gate(self) -> None:
+        self.gate.closed = False
+        self.gate.release()
+
+    def _on_ready(self, ready: bool) -> None:
+        if ready:
+            self.gate.release()
+        else:
+            self.locks.clear()
+        self.registrar.changed()
+
+    def _on_applied(self, index: int, arrivals: Arrivals) -> None:
+        self.node.on_applied(index)
+        self.polling.arrived(arrivals)
+
+    def _on_change(self, change: Change) -> None:
+        if self.node.ready and change.kind in (
+            ChangeKind.TOPIC_CREATED,
+            ChangeKind.TOPIC_UPDATED,
+            ChangeKind.TOPIC_DELETED,
+        ):
+            self.registrar.changed()
+
+    # --- what others ask ----------------------------------------------------------------------
+
+    def _broker_id(self) -> int | None:
+        """0 as the ready leader, the number in the own id + 1 as a follower, None before."""
+        if self.node.ready:
+            return 0
+        if self.log.core.leader in (None, self.log.config.raft.self_id):
+            return None
+        return self.config.follower_broker_id
+
+    def _store_info(self) -> StoreInfo:
+        usage = shutil.disk_usage(self.config.store_path_root_dir)
+        end = self.log.ledger.end_pos
+        return StoreInfo(
+            max_physical_offset=end,
+            disk_used_ratio=usage.used / usage.total,
+            pending_sends=self.node.pending_count,
+        )
+
+
+def _server_config(config: BrokerConfig) -> ServerConfig:
+    members = {NodeId(k): address for k, address in config.dleger_peers.items()}
+    self_id = NodeId(config.dleger_self_id)
+    return ServerConfig(
+        raft=RaftConfig(
+            self_id=self_id,
+            voters=tuple(sorted(members)),
+            timing=Timing(
+                heartbeat_ms=config.heartbeat_interval_ms,
+                election_min_ms=config.election_timeout_min_ms,
+                election_max_ms=config.election_timeout_max_ms,
+            ),
+            preferred=tuple(NodeId(p) for p in config.preferred_leader_id),
+            max_in_flight_bytes=config.peer_in_flight_bytes,
+        ),
+        group=config.dleger_group,
+        members=members,
+        folder=config.dledger_dir,
+        data_folder=config.dledger_data_dir,
+        segment_bytes=config.mapped_file_size_commit_log,
+        sync_flush=config.sync_flush,
+        flush_interval_ms=config.flush_interval_commit_log_ms,
+        address=config.address,
+    )

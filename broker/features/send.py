@@ -1,0 +1,328 @@
+"""Sending: 10, 310 and 320, each also one-way.
+
+The answer leaves when the message is committed and dispatched; until then nothing but an entry in
+the node's queue of pending appends waits for it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from random import randrange
+from typing import Final
+
+import msgspec
+
+from ledgermq.broker import topics
+from ledgermq.broker.config_fields import BrokerConfig
+from ledgermq.broker.forward import client_address
+from ledgermq.broker.metadata import Metadata
+from ledgermq.broker.node import Node
+from ledgermq.broker.writer import AppendResult, OutgoingRecord
+from ledgermq.remoting.bodies.registration import TopicConfig
+from ledgermq.remoting.codes import RequestCode, ResponseCode
+from ledgermq.remoting.command import ONEWAY_FLAG, VERSION, RemotingCommand, response
+from ledgermq.remoting.connection import Connection
+from ledgermq.remoting.errors import PeerError
+from ledgermq.remoting.headers.send import SendMessageRequest, SendMessageRequestV2
+from ledgermq.remoting.message_batch import decode_batch
+from ledgermq.remoting.message_id import host_offset_msg_id, pack_host
+from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
+
+LEADER_CODES: Final[frozenset[int]] = frozenset(
+    {RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE}
+)
+_TRANSACTION_BITS = 0xC
+_INTERNAL = topics.INTERNAL_TOPIC
+_UNIQUE_KEY = "UNIQ_KEY\x01"
+# Ordinal of V3_4_9: from here on a client's own limit of attempts counts.
+_OWN_LIMIT_VERSION = 121
+
+
+@dataclass(slots=True)
+class SendService:
+    """What the handlers need."""
+
+    node: Node
+    metadata: Metadata
+    config: BrokerConfig
+    store_host: bytes
+    creating: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+
+
+_Sender = Callable[
+    [SendService, Connection, RemotingCommand, SendMessageRequest, TopicConfig], None
+]
+
+
+def register(registry: ProcessorRegistry, service: SendService) -> None:
+    """Serve 10, 310 and 320."""
+    registry.add(RequestCode.SEND_MESSAGE, partial(send, service))
+    registry.add(RequestCode.SEND_MESSAGE_V2, partial(send, service))
+    registry.add(RequestCode.SEND_BATCH_MESSAGE, partial(send_batch, service))
+
+
+def send(service: SendService, connection: Connection, command: RemotingCommand) -> HandlerResult:
+    """10, 310: one message, or a batch where the header says so (the C++ client's way)."""
+    header = _header(command)
+    if header.batch:
+        return send_batch(service, connection, command)
+    return _with_topic(service, connection, command, header, _send_one)
+
+
+def send_batch(
+    service: SendService, connection: Connection, command: RemotingCommand
+) -> HandlerResult:
+    """320: several messages of one topic for one queue; all are stored, or none."""
+    header = _header(command)
+    if topics.is_retry(header.topic):
+        raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "batch request does not support retry group")
+    return _with_topic(service, connection, command, header, _send_many)
+
+
+def _header(command: RemotingCommand) -> SendMessageRequest:
+    if command.code == RequestCode.SEND_MESSAGE:
+        return SendMessageRequest.from_ext(command.ext)
+    if "b" in command.ext or command.code == RequestCode.SEND_MESSAGE_V2:
+        return SendMessageRequestV2.from_ext(command.ext)
+    return SendMessageRequest.from_ext(command.ext)
+
+
+def _with_topic(
+    service: SendService,
+    connection: Connection,
+    command: RemotingCommand,
+    header: SendMessageRequest,
+    go_on: _Sender,
+) -> HandlerResult:
+    """Check the request, create its topic if that is allowed, then send."""
+    _check(service, command, header)
+    config = service.metadata.topics.get(header.topic)
+    if config is not None:
+        go_on(service, connection, command, header, config)
+        return None
+    wanted = topics.auto_create(
+        service.metadata.topics,
+        header.topic,
+        header.default_topic,
+        header.default_topic_queue_nums,
+        service.config,
+    )
+    if wanted is None:
+        raise PeerError(
+            ResponseCode.TOPIC_NOT_EXIST,
+            f"topic[{header.topic}] not exist, apply first please! Create it:"
+            f" mqadmin updateTopic -t {header.topic} -c {service.config.broker_cluster_name}",
+        )
+    return _create_then(service, connection, command, header, wanted, go_on)
+
+
+async def _create_then(
+    service: SendService,
+    connection: Connection,
+    command: RemotingCommand,
+    header: SendMessageRequest,
+    wanted: TopicConfig,
+    go_on: _Sender,
+) -> None:
+    """Create the topic once, however many sends ask for it, then send."""
+    task = service.creating.get(header.topic)
+    if task is None:
+        task = asyncio.get_running_loop().create_task(service.node.put_topic(wanted))
+        service.creating[header.topic] = task
+        task.add_done_callback(lambda _: service.creating.pop(header.topic, None))
+    await asyncio.shield(task)
+    config = service.metadata.topics.get(header.topic)
+    if config is None:
+        raise PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {header.topic} was just deleted")
+    go_on(service, connection, command, header, config)
+
+
+def _check(service: SendService, command: RemotingCommand, header: SendMessageRequest) -> None:
+    """Refuse what may not be stored, in upstream's order."""
+    topics.refuse_internal(header.topic)
+    topics.check_sendable(header.topic)
+    properties = header.properties or ""
+    if _INTERNAL in properties:
+        # As REAL_TOPIC or RETRY_TOPIC it would be restored into the metadata later.
+        topics.refuse_internal(_INTERNAL)
+    if len(command.body) > service.config.max_message_size:
+        raise PeerError(
+            ResponseCode.MESSAGE_ILLEGAL,
+            f"message body of {len(command.body)} bytes is over maxMessageSize"
+            f" {service.config.max_message_size}",
+        )
+    if header.sys_flag & _TRANSACTION_BITS or "TRAN_MSG\x01true" in properties:
+        raise PeerError(
+            ResponseCode.NO_PERMISSION, "this broker does not take transactional messages"
+        )
+    if "DELAY\x01" in properties and not topics.is_retry(header.topic):
+        raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "this broker does not take delayed messages")
+
+
+def _queue(service: SendService, header: SendMessageRequest, config: TopicConfig) -> int:
+    """The queue to write to.
+
+    Raises:
+        PeerError: 16 the topic is not writable, 29 it has no such queue.
+    """
+    if not config.perm & service.config.broker_permission & topics.PERM_WRITE:
+        raise PeerError(
+            ResponseCode.NO_PERMISSION, f"sending message to topic[{header.topic}] is forbidden"
+        )
+    if header.queue_id < 0:
+        return randrange(max(config.write_queue_nums, 1))
+    if header.queue_id >= max(config.read_queue_nums, config.write_queue_nums):
+        raise PeerError(
+            ResponseCode.INVALID_PARAMETER,
+            f"request queueId[{header.queue_id}] is illegal, topic {header.topic} has"
+            f" {config.write_queue_nums} queues to write to",
+        )
+    return header.queue_id
+
+
+def _send_one(
+    service: SendService,
+    connection: Connection,
+    command: RemotingCommand,
+    header: SendMessageRequest,
+    config: TopicConfig,
+) -> None:
+    queue_id = _queue(service, header, config)
+    topic = _dead_letter(service, command, header)
+    if topic is not None:
+        queue_id = 0
+    record = OutgoingRecord(
+        topic or header.topic,
+        queue_id,
+        command.body,
+        _properties(service, header.properties or ""),
+        header.flag,
+        header.sys_flag,
+        header.born_timestamp,
+        pack_host(client_address(connection, command)),
+        header.reconsume_times or 0,
+    )
+
+    def done(result: AppendResult | PeerError) -> None:
+        if isinstance(result, PeerError):
+            connection.reply(command, response(result.code, result.remark))
+        elif not command.flag & ONEWAY_FLAG:
+            msg_id = host_offset_msg_id(service.store_host, result.physical_offset)
+            connection.send_bytes(
+                _reply(service, command, header, msg_id, queue_id, result.queue_offset)
+            )
+
+    service.node.append(record, done)
+
+
+def _dead_letter(
+    service: SendService, command: RemotingCommand, header: SendMessageRequest
+) -> str | None:
+    """The dead-letter topic, when a retried message was tried too often. Source: §8."""
+    if not topics.is_retry(header.topic) or not header.reconsume_times:
+        return None
+    name = header.topic.removeprefix(topics.RETRY_PREFIX)
+    group = topics.find_group(service.metadata.groups, name)
+    if group is None:
+        return None
+    most = group.retry_max_times
+    if command.version >= _OWN_LIMIT_VERSION and header.max_reconsume_times is not None:
+        most = header.max_reconsume_times
+    if header.reconsume_times <= most:
+        return None
+    dead = topics.dlq_topic(name)
+    if dead not in service.metadata.topics:
+        raise PeerError(
+            ResponseCode.TOPIC_NOT_EXIST, f"topic {dead} does not exist yet; send the message back"
+        )
+    return dead
+
+
+def _send_many(
+    service: SendService,
+    connection: Connection,
+    command: RemotingCommand,
+    header: SendMessageRequest,
+    config: TopicConfig,
+) -> None:
+    queue_id = _queue(service, header, config)
+    born_host = pack_host(client_address(connection, command))
+    items = decode_batch(command.body)
+    if not items:
+        raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "the batch holds no message")
+    records = [
+        OutgoingRecord(
+            header.topic,
+            queue_id,
+            item.body,
+            _properties(service, item.properties.decode()),
+            item.flag,
+            header.sys_flag,
+            header.born_timestamp,
+            born_host,
+        )
+        for item in items
+    ]
+    for record in records:
+        if _INTERNAL.encode() in record.properties:
+            topics.refuse_internal(_INTERNAL)
+
+    def done(result: AppendResult | PeerError) -> None:
+        if isinstance(result, PeerError):
+            connection.reply(command, response(result.code, result.remark))
+        elif not command.flag & ONEWAY_FLAG:
+            ids = ",".join(
+                host_offset_msg_id(service.store_host, p.physical_offset) for p in placed
+            )
+            first = placed[0].queue_offset
+            connection.send_bytes(_reply(service, command, header, ids, queue_id, first))
+
+    placed = service.node.append_all(records, done)
+
+
+def _properties(service: SendService, text: str) -> bytes:
+    """The client's properties and the cluster's name; some clients leave the last separator out."""
+    if text and not text.endswith("\x02"):
+        text += "\x02"
+    return f"{text}CLUSTER\x01{service.config.broker_cluster_name}\x02".encode()
+
+
+_TEMPLATE = (
+    '{"code":0,"extFields":{"MSG_REGION":%s,"TRACE_ON":"%s","msgId":"%s","queueId":"%d",'
+    '"queueOffset":"%d"%s},"flag":1,"language":"PYTHON","opaque":%d,'
+    '"serializeTypeCurrentRPC":"JSON","version":' + str(VERSION) + "}"
+)
+
+
+def _reply(
+    service: SendService,
+    command: RemotingCommand,
+    header: SendMessageRequest,
+    msg_id: str,
+    queue_id: int,
+    queue_offset: int,
+) -> bytes:
+    """A whole frame, from a template: this is the busiest answer of all."""
+    properties = header.properties or ""
+    at = properties.find(_UNIQUE_KEY)
+    transaction = ""
+    if at >= 0:
+        unique = properties[at + len(_UNIQUE_KEY) :].split("\x02", 1)[0]
+        transaction = ',"transactionId":' + _json(unique)
+    text = _TEMPLATE % (
+        _json(service.config.region_id),
+        "true" if service.config.trace_on else "false",
+        msg_id,
+        queue_id,
+        queue_offset,
+        transaction,
+        command.opaque,
+    )
+    head = text.encode()
+    return (len(head) + 4).to_bytes(4) + len(head).to_bytes(4) + head
+
+
+def _json(text: str) -> str:
+    """A string as JSON; ids need no escapes."""
+    return f'"{text}"' if text.isalnum() else msgspec.json.encode(text).decode()

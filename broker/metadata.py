@@ -1,0 +1,321 @@
+"""Topics, consumer groups and consumer offsets: what every replica builds from the same records.
+
+The leader writes changes as records of the internal topic; each replica applies them after their
+commit, in the order of the log. So applying is deterministic: no clock, no random, nothing of this
+node's configuration. A payload is one version byte and a MessagePack array whose first item names
+the operation.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, assert_never
+
+import msgspec
+
+from ledgermq.remoting.bodies.base import plain
+from ledgermq.remoting.bodies.group import (
+    ConsumerOffsetTable,
+    SubscriptionGroupConfig,
+    SubscriptionGroupTable,
+)
+from ledgermq.remoting.bodies.registration import (
+    DataVersion,
+    TopicConfig,
+    TopicConfigSerializeWrapper,
+)
+from ledgermq.remoting.errors import StorageError
+
+# Leads every payload. A node refuses versions it does not know: guessing would part the replicas.
+PAYLOAD_VERSION: Final = 1
+
+Offsets = dict[str, dict[str, dict[int, int]]]
+
+
+class MetadataError(StorageError):
+    """A record of the internal topic cannot be applied; the node must stop, not guess."""
+
+
+class _Op(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+class Noop(_Op, frozen=True, tag="noop"):
+    """The first record of a leader's term."""
+
+    term: int
+    leader: str
+
+
+class TopicPut(_Op, frozen=True, tag="topic.put"):
+    """Create a topic or replace its settings."""
+
+    config: TopicConfig
+
+
+class TopicDelete(_Op, frozen=True, tag="topic.delete"):
+    """Forget a topic and every group's offsets in it."""
+
+    name: str
+
+
+class GroupPut(_Op, frozen=True, tag="group.put"):
+    """Create a consumer group or replace its settings."""
+
+    config: SubscriptionGroupConfig
+
+
+class GroupDelete(_Op, frozen=True, tag="group.delete"):
+    """Forget a consumer group; its offsets too with `clean_offsets`."""
+
+    name: str
+    clean_offsets: bool
+
+
+class OffsetsPut(_Op, frozen=True, tag="offsets"):
+    """Consumer offsets that have moved: group -> topic -> queue id -> next offset to read."""
+
+    offsets: Offsets
+
+
+Op = Noop | TopicPut | TopicDelete | GroupPut | GroupDelete | OffsetsPut
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Op] = msgspec.msgpack.Decoder(Op)
+
+
+def encode_op(op: Op) -> bytes:
+    """The payload of one operation."""
+    return bytes((PAYLOAD_VERSION,)) + _encoder.encode(op)
+
+
+class ChangeKind(Enum):
+    """What applying a record changed."""
+
+    TOPIC_CREATED = "topic created"
+    TOPIC_UPDATED = "topic updated"
+    TOPIC_DELETED = "topic deleted"
+    GROUP_PUT = "group put"
+    GROUP_DELETED = "group deleted"
+    OFFSETS = "offsets"
+    NOOP = "noop"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One applied change.
+
+    Attributes:
+        kind: what happened.
+        name: topic or group; the leader's id for a no-op; "" for offsets.
+    """
+
+    kind: ChangeKind
+    name: str = ""
+
+
+class Metadata:
+    """The state machine.
+
+    Attributes:
+        topics: settings by name; read only, changes come from `apply` alone.
+        groups: settings by name, predefined groups not among them; read only.
+        topic_version: number of changes of topics.
+        group_version: number of changes of groups.
+        offset_version: number of records that moved offsets.
+        applied_index: index of the last record looked at, -1 before the first.
+        applied_term: its term.
+        leader: id of the leader whose no-op was applied last, "" before the first.
+    """
+
+    def __init__(self) -> None:
+        self.topics: dict[str, TopicConfig] = {}
+        self.groups: dict[str, SubscriptionGroupConfig] = {}
+        self.topic_version = 0
+        self.group_version = 0
+        self.offset_version = 0
+        self.applied_index = -1
+        self.applied_term = 0
+        self.leader = ""
+        self._created_at: dict[str, int] = {}
+        self._offsets: Offsets = {}
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def creation_index(self, topic: str) -> int | None:
+        """Index of the record that created the topic; None: there is no such topic.
+
+        Records of the topic before it belong to an earlier topic of that name.
+        """
+        return self._created_at.get(topic)
+
+    def offset(self, group: str, topic: str, queue_id: int) -> int | None:
+        """The queue offset the group will read next; None: not known."""
+        return self._offsets.get(group, {}).get(topic, {}).get(queue_id)
+
+    def offsets_of(self, group: str) -> dict[str, dict[int, int]]:
+        """Topic -> queue id -> next offset of one group; a copy."""
+        return {topic: dict(queues) for topic, queues in self._offsets.get(group, {}).items()}
+
+    def groups_with_offsets(self, topic: str) -> list[str]:
+        """The groups that have consumed the topic, sorted."""
+        return sorted(group for group, topics in self._offsets.items() if topic in topics)
+
+    # --- applying -----------------------------------------------------------------------------
+
+    def apply(self, index: int, term: int, payload: bytes) -> Change | None:
+        """Apply one committed record.
+
+        Args:
+            index: its entry's index; one that was applied before is skipped.
+            term: its entry's term.
+            payload: what `encode_op` made.
+
+        Returns:
+            The change; None when the record changes nothing.
+
+        Raises:
+            MetadataError: unknown version, damaged payload, or a term that falls.
+        """
+        if index <= self.applied_index:
+            return None
+        if term < self.applied_term:
+            raise MetadataError(
+                f"metadata record {index} has term {term} after term {self.applied_term}: the log"
+                " is not in order. Stop this node and restore its store from another peer"
+            )
+        change = self._change(_decode(index, payload), index)
+        self.applied_index = index
+        self.applied_term = term
+        return change
+
+    def _change(self, op: Op, index: int) -> Change | None:
+        match op:
+            case Noop():
+                self.leader = op.leader
+                return Change(ChangeKind.NOOP, op.leader)
+            case TopicPut():
+                return self._put_topic(op.config, index)
+            case TopicDelete():
+                return self._delete_topic(op.name)
+            case GroupPut():
+                self.groups[op.config.group_name] = op.config
+                self.group_version += 1
+                return Change(ChangeKind.GROUP_PUT, op.config.group_name)
+            case GroupDelete():
+                return self._delete_group(op)
+            case OffsetsPut():
+                return self._put_offsets(op.offsets)
+            case _:  # pragma: no cover
+                assert_never(op)
+
+    def _put_topic(self, config: TopicConfig, index: int) -> Change:
+        name = config.topic_name
+        is_new = name not in self.topics
+        if is_new:
+            self._created_at[name] = index
+        self.topics[name] = config
+        self.topic_version += 1
+        return Change(ChangeKind.TOPIC_CREATED if is_new else ChangeKind.TOPIC_UPDATED, name)
+
+    def _delete_topic(self, name: str) -> Change | None:
+        if self.topics.pop(name, None) is None:
+            return None
+        del self._created_at[name]
+        for group, topics in list(self._offsets.items()):
+            topics.pop(name, None)
+            if not topics:
+                del self._offsets[group]
+        self.topic_version += 1
+        return Change(ChangeKind.TOPIC_DELETED, name)
+
+    def _delete_group(self, op: GroupDelete) -> Change | None:
+        had_offsets = op.clean_offsets and self._offsets.pop(op.name, None) is not None
+        had_config = self.groups.pop(op.name, None) is not None
+        if not had_config and not had_offsets:
+            return None
+        self.group_version += 1
+        return Change(ChangeKind.GROUP_DELETED, op.name)
+
+    def _put_offsets(self, moved: Offsets) -> Change | None:
+        """Take offsets over; those of a topic that was deleted meanwhile are late, and dropped."""
+        changed = False
+        for group, topics in moved.items():
+            for topic, queues in topics.items():
+                if topic in self.topics and queues:
+                    self._offsets.setdefault(group, {}).setdefault(topic, {}).update(queues)
+                    changed = True
+        if not changed:
+            return None
+        self.offset_version += 1
+        return Change(ChangeKind.OFFSETS)
+
+    # --- the whole state ----------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """Hash of the whole state: equal on two replicas that applied the same records."""
+        state = (
+            sorted((name, _sorted(plain(config))) for name, config in self.topics.items()),
+            sorted(self._created_at.items()),
+            sorted((name, _sorted(plain(config))) for name, config in self.groups.items()),
+            _sorted(self._offsets),
+            (self.topic_version, self.group_version, self.offset_version),
+            (self.applied_index, self.applied_term, self.leader),
+        )
+        return hashlib.sha256(_encoder.encode(state)).hexdigest()
+
+    def export_topics(self) -> bytes:
+        """The content of topics.json."""
+        wrapper = TopicConfigSerializeWrapper(
+            topic_config_table=self.topics, data_version=self.version_of(self.topic_version)
+        )
+        return wrapper.encode()
+
+    def export_groups(self) -> bytes:
+        """The content of subscriptionGroup.json."""
+        table = SubscriptionGroupTable(
+            subscription_group_table=self.groups, data_version=self.version_of(self.group_version)
+        )
+        return table.encode()
+
+    def export_offsets(self) -> bytes:
+        """The content of consumerOffset.json."""
+        table = ConsumerOffsetTable(
+            offset_table={
+                f"{topic}@{group}": queues
+                for group, topics in self._offsets.items()
+                for topic, queues in topics.items()
+            },
+            data_version=self.version_of(self.offset_version),
+        )
+        return table.encode()
+
+    def version_of(self, counter: int) -> DataVersion:
+        """A table's version, from one of the three counters, as it is told to others."""
+        # No timestamp: replicas export the same bytes, whenever they do it.
+        return DataVersion(counter=counter, state_version=self.applied_term)
+
+
+def _decode(index: int, payload: bytes) -> Op:
+    if not payload:
+        raise MetadataError(
+            f"metadata record {index} is empty. Restore this node's store from another peer"
+        )
+    if payload[0] != PAYLOAD_VERSION:
+        raise MetadataError(
+            f"metadata record {index} has version {payload[0]}; this program knows version"
+            f" {PAYLOAD_VERSION}. Install the newer ledgermq that the other peers run"
+        )
+    try:
+        return _decoder.decode(payload[1:])
+    except msgspec.DecodeError as e:
+        raise MetadataError(
+            f"metadata record {index} is damaged: {e}. Restore this node's store from another peer"
+        ) from e
+
+
+def _sorted(value: object) -> object:
+    """Maps as lists sorted by key, at any depth: the same bytes whatever order they grew in."""
+    if isinstance(value, dict):
+        return [(key, _sorted(item)) for key, item in sorted(value.items())]
+    return value

@@ -1,0 +1,269 @@
+#!/bin/sh
+# A whole cluster on this machine: one name server and three brokers that elect their leader.
+# `./fast-try.sh help` says everything.
+
+here=$0
+while [ -L "$here" ]; do
+    link=$(readlink "$here")
+    case $link in
+    /*) here=$link ;;
+    *) here=$(dirname "$here")/$link ;;
+    esac
+done
+root=$(CDPATH='' cd -- "$(dirname "$here")" && pwd) || exit 1
+
+. "$root/bin/python-env.sh"
+. "$root/bin/processes.sh"
+. "$root/bin/dledger/nodes.sh"
+. "$root/bin/dledger/launch.sh"
+
+EXIT_USAGE=2
+EXIT_PORT_TAKEN=4
+EXIT_NOT_RUNNING=5
+
+STOP_TIMEOUT_S=20
+
+usage() {
+    cat <<END
+usage: fast-try.sh COMMAND
+
+  start              one name server, three brokers n0 n1 n2 of group RaftNode00
+  start two-groups   a second group beside it: RaftNode01-n0 to RaftNode01-n2
+  status             role, pid, port and memory of each process
+  kill-leader [GROUP]  kill -9 the leader, say when, and who leads next
+  restart NODE       stop (if it runs) and start one node, or namesrv
+  logs [NODE] [-f]   the last lines of all logs, or of one; -f follows
+  stop               stop everything, the data stays
+  clean [--yes]      remove the data, configuration and logs; asks first
+  help               this text
+
+Environment (kept for the other commands until stop; only STORE_ROOT must be given again):
+  NAMESRV_PORT   name server, default 9876
+  BROKER_PORT    first broker, default 30911, +10 per node (each also listens on its port - 2)
+  DLEDGER_PORT   first node's Raft port, default 40911, +1 per node
+  STORE_ROOT     folder for data, conf/, logs/ and pid files, default /tmp/rmqstore
+  EXTRA_CONF     lines added to each broker's configuration at start
+  HOST           the address that brokers tell to clients, default 127.0.0.1
+  PYTHON         a Python of 3.11 or newer, default: the first that works
+  LEDGERMQ_VENV  folder of the virtual environment, default .venv beside this file
+
+Exit codes:
+  0    done (start: it runs; status: all processes run)
+  1    failed: a process ended, no leader in time, a folder not writable, clean not confirmed
+  2    wrong command, argument or setting
+  3    no usable Python, or pip failed
+  4    a port is taken
+  5    not running (status: not all of it)
+  130  interrupted; what start had begun is stopped again
+END
+}
+
+start() {
+    case ${1:-dledger} in
+    dledger | two-groups) MODE=${1:-dledger} ;;
+    *) fail "$EXIT_USAGE" "start takes 'two-groups' or nothing, not '$1'." ;;
+    esac
+    begin_start
+    if find_running; then
+        # More of the same cluster: its settings stay, a second group may join.
+        mode_before=$MODE
+        # shellcheck disable=SC2154  # find_running sets it
+        if [ "$asked_MODE" = two-groups ]; then MODE=two-groups; fi
+        split_nodes
+        if [ -z "$missing" ]; then
+            say "It runs already (name server $HOST:$NAMESRV_PORT). To stop it: $(me stop)"
+            status
+            return
+        fi
+        say "Running already:$running. Starting:$missing."
+    fi
+    check_ports
+    save_settings
+    start_all
+    trap - INT TERM HUP
+    show_cluster
+}
+
+show_cluster() {
+    "$python" -P -m ledgermq.admin.mqadmin clusterList -n "$HOST:$NAMESRV_PORT"
+    cat <<END
+
+Logs: $STORE_ROOT/logs
+Next: $(at_home bin/mqadmin) sendMessage -n $HOST:$NAMESRV_PORT -t TopicTest -p "Hello RocketMQ"
+      $(me kill-leader)
+      $(me stop)
+END
+}
+
+# stop_process NAME: SIGTERM, and kill -9 when that does not help in time.
+stop_process() {
+    pid_of "$1"
+    [ -n "$pid" ] || return 0
+    kill "$pid" 2>/dev/null
+    if ! wait_gone "$STOP_TIMEOUT_S" "$pid"; then
+        warn "$1 (pid $pid) did not end within $STOP_TIMEOUT_S s: kill -9."
+        kill -9 "$pid" 2>/dev/null
+        wait_gone 5 "$pid"
+    fi
+    rm -f "$run/$1.pid"
+}
+
+stop() {
+    find_running || {
+        say "Nothing runs in $STORE_ROOT."
+        rm -f "$run"/*.pid
+        return 0
+    }
+    # All brokers at once; the name server last, so that they can say goodbye to it.
+    for name in $running; do
+        pid_of "$name"
+        if [ "$name" != namesrv ]; then kill "$pid" 2>/dev/null; fi
+    done
+    for name in $(node_names) namesrv; do stop_process "$name"; done
+    rm -f "$run"/*.pid
+    say "Stopped:$running. The data is kept in $STORE_ROOT; to remove it: $(me clean)"
+}
+
+# role_of PORT, from lines "PORT BROKER_ID"
+role_of() {
+    say "$registered" | {
+        while read -r at id; do
+            if [ "$at" = "$1" ]; then
+                if [ "$id" = 0 ]; then say "leader"; else say "follower ($id)"; fi
+                return
+            fi
+        done
+        say "not registered"
+    }
+}
+
+status() {
+    find_running
+    registered=
+    if [ -n "$running" ] && [ -x "$python" ]; then
+        registered=$("$python" -P "$root/bin/cluster.py" roles "$HOST:$NAMESRV_PORT" 2>/dev/null)
+    fi
+    printf '%-15s %-15s %-8s %-6s %s\n' NODE ROLE PID PORT MEMORY
+    for name in namesrv $(node_names); do
+        pid_of "$name"
+        role="name server"
+        if [ "$name" != namesrv ]; then role=$(role_of "$port"); fi
+        if [ -n "$pid" ]; then
+            printf '%-15s %-15s %-8s %-6s %s MB\n' "$name" "$role" "$pid" "$port" "$(memory_mb "$pid")"
+        else
+            printf '%-15s %-15s %-8s %-6s %s\n' "$name" down - "$port" -
+        fi
+    done
+    [ -z "$missing" ] || return "$EXIT_NOT_RUNNING"
+}
+
+restart() {
+    [ $# -eq 1 ] || fail "$EXIT_USAGE" "restart needs a node: $(me restart n1)"
+    load_settings
+    require_node "$1"
+    again=$name
+    require_running
+    begin_start
+    stop_process "$again"
+    missing=$again
+    check_ports
+    describe "$again"
+    # Lines that a person added to the file stay, unless EXTRA_CONF says something new.
+    if [ ! -f "$conf" ] || [ -n "${EXTRA_CONF:-}" ]; then write_conf "$again"; fi
+    launch "$again"
+    set --
+    if [ "$again" != namesrv ]; then set -- "$group=$port"; fi
+    leader=
+    wait_registered 10 10 "$@" || leader=", but its group has no leader: start another node"
+    trap - INT TERM HUP
+    pid_of "$again"
+    say "$again runs again, pid $pid$leader."
+}
+
+kill_leader() {
+    require_running
+    wanted=${1:-RaftNode00}
+    set --
+    for name in $running; do
+        [ "$name" != namesrv ] || continue
+        pid_of "$name"
+        if [ "$group" = "$wanted" ]; then set -- "$@" "$port=$pid=$name"; fi
+    done
+    [ $# -gt 0 ] || fail "$EXIT_NOT_RUNNING" "No node of group $wanted runs here."
+    "$python" -P "$root/bin/cluster.py" kill-leader "$HOST:$NAMESRV_PORT" "$wanted" "$@" ||
+        exit "$EXIT_FAILED"
+    say "To start it again: $(me restart NODE)"
+}
+
+logs() {
+    follow='' only='' lines=10
+    for word in "$@"; do
+        case $word in
+        -f) follow=-f ;;
+        *)
+            load_settings
+            require_node "$word"
+            only=$name lines=40
+            ;;
+        esac
+    done
+    set --
+    for file in "$STORE_ROOT"/logs/*/*.log; do
+        [ -z "$only" ] || [ "${file%/*}" = "$STORE_ROOT/logs/$only" ] || continue
+        if [ -s "$file" ]; then set -- "$@" "$file"; fi
+    done
+    [ $# -gt 0 ] || fail "$EXIT_FAILED" "No logs in $STORE_ROOT/logs/$only yet."
+    tail -n "$lines" $follow -- "$@"
+}
+
+clean() {
+    case ${1:-} in
+    '' | --yes) ;;
+    *) fail "$EXIT_USAGE" "clean takes --yes or nothing, not '$1'." ;;
+    esac
+    [ -d "$run" ] || { say "Nothing of fast-try.sh in $STORE_ROOT." && return; }
+    find_running && say "It runs in $STORE_ROOT:$running. It would be stopped first."
+    if [ "${1:-}" != --yes ]; then
+        printf 'Remove all messages, configuration and logs in %s? [y/N] ' "$STORE_ROOT"
+        read -r answer || answer=
+        case $answer in
+        y | Y | yes | YES) ;;
+        *) fail "$EXIT_FAILED" "Nothing removed." ;;
+        esac
+    fi
+    stop >/dev/null
+    MODE=two-groups
+    for name in $(node_names) namesrv; do remove_node "$name"; done
+    rm -f "$run/cluster"
+    for folder in run conf logs ''; do rmdir "$STORE_ROOT/$folder" 2>/dev/null; done
+    say "Removed what fast-try.sh had made in $STORE_ROOT."
+}
+
+# remove_node NAME: only what start made, STORE_ROOT can be a folder with other things in it. A
+# store goes when its configuration file is there.
+remove_node() {
+    describe "$1"
+    [ -f "$conf" ] || return 0
+    if [ "$1" = namesrv ]; then
+        rm -f "$STORE_ROOT/namesrv/kvConfig.json" "$STORE_ROOT/namesrv/namesrv.properties"
+        rmdir "$STORE_ROOT/namesrv" 2>/dev/null
+    else
+        rm -rf "$store"
+    fi
+    rm -rf "$log" "$conf"
+}
+
+# --- main ---------------------------------------------------------------------------------------
+
+command=${1:-help}
+[ $# -eq 0 ] || shift
+read_settings
+case $command in
+start | status | stop | restart | logs | clean) "$command" "$@" ;;
+kill-leader) kill_leader "$@" ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    fail "$EXIT_USAGE" "" "There is no command '$command'."
+    ;;
+esac

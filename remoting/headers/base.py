@@ -1,0 +1,76 @@
+"""What every header class shares: ext fields in, ext fields out.
+
+Ext fields travel as text. Reading is lenient in what changes no meaning (unknown fields, "1" for a
+boolean, an empty text for an optional number), and refuses what would only fail later: a mandatory
+field that is absent, a number that does not fit Java's type.
+"""
+
+from functools import lru_cache
+from typing import Annotated, Any, Self
+
+import msgspec
+
+from ledgermq.remoting.codes import ResponseCode
+from ledgermq.remoting.errors import PeerError
+
+# Java's int and long: what does not fit fails here, not in a struct pack far away.
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Header(msgspec.Struct, kw_only=True, rename="camel"):
+    """A request's or reply's own header; subclasses name the fields.
+
+    Python names are snake_case, wire names camelCase; None means absent.
+    """
+
+    @classmethod
+    def from_ext(cls, ext: dict[str, str]) -> Self:
+        """Read the ext fields of a command.
+
+        Raises:
+            PeerError: a mandatory field is absent, or a value does not fit its type.
+        """
+        try:
+            return msgspec.convert(ext, cls, strict=False)
+        except msgspec.ValidationError:
+            return msgspec.convert(_readable_fields(cls, ext), cls, strict=False)
+
+    def to_ext(self) -> dict[str, str]:
+        """The ext fields to send; None is left out."""
+        ext: dict[str, str] = {}
+        for name, wire in _names(type(self)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value is True or value is False:
+                ext[wire] = "true" if value else "false"
+            else:
+                ext[wire] = value if type(value) is str else str(value)
+        return ext
+
+
+@lru_cache(maxsize=256)
+def _names(cls: type[Header]) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True))
+
+
+def _readable_fields(cls: type[Header], ext: dict[str, str]) -> dict[str, Any]:
+    """The fields of `cls` in `ext`, empty optional numbers left out; names what is wrong."""
+    fields: dict[str, Any] = {}
+    for field in msgspec.structs.fields(cls):
+        value = ext.get(field.encode_name)
+        if value is None:
+            if field.required:
+                raise _refusal(cls, field.encode_name, "is missing")
+            continue
+        try:
+            fields[field.encode_name] = msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError as e:
+            if value or field.required:
+                raise _refusal(cls, field.encode_name, f"cannot be {value!r}: {e}") from e
+    return fields
+
+
+def _refusal(cls: type[Header], field: str, problem: str) -> PeerError:
+    return PeerError(ResponseCode.SYSTEM_ERROR, f"{cls.__name__}: field '{field}' {problem}")

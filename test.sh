@@ -1,0 +1,98 @@
+#!/bin/sh
+# Installs what the tests need and runs them. `./test.sh help` says which parts there are.
+
+root=$(CDPATH='' cd -- "$(dirname "$0")" && pwd) || exit 1
+. "$root/bin/python-env.sh"
+
+QUICK="not slow and not chaos and not interop"
+
+usage() {
+    cat <<END
+usage: test.sh [PART]
+
+  all      everything (the default): check, then the tests with real processes
+  check    lint, types, import rules, quick tests; under 3 minutes
+  drill    kill-the-leader drills with real processes
+  interop  the official Java clients against us; needs a JDK and Maven
+  format   bring the sources into the house's form
+
+With CI=true nothing is skipped: a missing JDK or Maven is installed when we are root, and a test
+that would skip fails. PYTHON and LEDGERMQ_VENV: see ./fast-try.sh help.
+END
+}
+
+# part TITLE COMMAND...: announce it, run it, end here when it fails.
+part() {
+    printf '\n== %s\n' "$1"
+    shift
+    "$@" || exit
+}
+
+# Not the commands in the environment's bin/: these name its old folder after the checkout moved.
+tool() {
+    "$python" -P -m "$@"
+}
+
+import_rules() {
+    "$python" -P -c 'from importlinter.cli import lint_imports_command as main; main()'
+}
+
+# The programs; -a looks into what they source.
+shell_check() {
+    "$venv/bin/shellcheck" -a fast-try.sh test.sh .ci/run bin/dledger/fast-try.sh bin/mq* \
+        bin/runserver.sh bin/runbroker.sh bin/tools.sh
+}
+
+check() {
+    part "Shell scripts" shell_check
+    part "Lint" tool ruff check .
+    part "Form" tool ruff format --check .
+    part "Types" tool mypy
+    part "Types of the scripts" tool mypy --strict bin/cluster.py bin/ports.py
+    part "Import rules" import_rules
+    part "Quick tests" tool pytest -q -n 2 --dist loadfile -m "$QUICK"
+}
+
+# The Java clients of tests/interop need these; a continuous integration run must not skip them.
+need_java() {
+    [ "${CI:-}" = true ] || return 0
+    command -v javac >/dev/null 2>&1 && command -v mvn >/dev/null 2>&1 && return
+    [ "$(id -u)" = 0 ] || fail "$EXIT_FAILED" "No JDK or no Maven, and CI=true allows no skip." \
+        "Install them: apt-get install default-jdk-headless maven"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq default-jdk-headless maven >/dev/null
+}
+
+format() {
+    tool ruff check --fix .
+    tool ruff format .
+}
+
+case ${1:-all} in
+all | check | drill | interop | format) ;;
+help | -h | --help)
+    usage
+    exit
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
+
+cd "$root" || exit 1
+ensure_venv test
+case ${1:-all} in
+all)
+    check
+    part "Java for the interop tests" need_java
+    part "Tests with real processes" tool pytest -q -m "slow or chaos or interop"
+    ;;
+check) check ;;
+drill) part "Drills" tool pytest -q -s -m "chaos" ;;
+interop)
+    part "Java for the interop tests" need_java
+    part "Interop tests" tool pytest -q -m "interop"
+    ;;
+format) format ;;
+esac

@@ -1,0 +1,201 @@
+"""The official Java client and the Java `mqadmin`, as blocking calls."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from tests.interop import jvm
+
+# A client learns of a topic made after its start by polling the route (an option of each step) and
+# then by its next rebalance: every 20 s, and from 5.x on 1 s after its start, unless these
+# properties of the client say otherwise.
+REBALANCE = [
+    "-Drocketmq.client.rebalance.waitInterval=500",
+    "-Drocketmq.client.rebalance.minInterval=100",
+]
+ADMIN_TIMEOUT_S = 60
+LOGBACK = """<configuration>
+  <appender name="none" class="ch.qos.logback.core.helpers.NOPAppender"/>
+  <root level="OFF"><appender-ref ref="none"/></root>
+</configuration>
+"""
+
+Event = dict[str, Any]
+
+
+class JavaClientError(AssertionError):
+    """A driver failed; the text is all it printed."""
+
+
+class Report:
+    """What a driver printed: one event per line, other lines kept as text.
+
+    Attributes:
+        output: all of it.
+        events: the events in order.
+        dialled: remote ports the client was connected to (Linux; empty elsewhere).
+    """
+
+    def __init__(self, output: str, dialled: Iterable[int] = ()) -> None:
+        self.output = output
+        self.dialled = frozenset(dialled)
+        lines = [line for line in output.splitlines() if line.startswith('{"event":')]
+        self.events: list[Event] = [json.loads(line) for line in lines]
+
+    def of(self, event: str, step: str) -> list[Event]:
+        """The events of one kind that one step printed.
+
+        Raises:
+            JavaClientError: that step threw.
+        """
+        mine = [e for e in self.events if e["step"] == step]
+        if any(e["event"] == "failed" for e in mine):
+            raise JavaClientError(f"step {step} failed:\n{self.output}")
+        return [e for e in mine if e["event"] == event]
+
+    def bodies(self, event: str, step: str) -> list[str]:
+        """Their bodies, sorted."""
+        return sorted(e["body"] for e in self.of(event, step))
+
+
+class JavaClient:
+    """The client of one version, talking to one cluster.
+
+    Args:
+        version: a released version, such as "4.9.5".
+        name_server: "host:port", or several joined by ";".
+        home: an empty folder for its logs.
+    """
+
+    def __init__(self, version: str, name_server: str, home: Path) -> None:
+        self.version = version
+        self.name_server = name_server
+        self.home = home
+
+    def run(self, *steps: str, timeout_s: float = 90.0) -> Report:
+        """Run the steps in one JVM; a step that threw does not stop the next ones.
+
+        Raises:
+            JavaClientError: the JVM broke down, or did not end in time.
+        """
+        with self.running(*steps) as process, DialWatch(process.pid) as watch:
+            try:
+                output, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                output = process.communicate()[0] + f"\nkilled after {timeout_s} s"
+        if process.returncode:
+            raise JavaClientError(f"client {self.version}, {steps}:\n{output}")
+        return Report(output, watch.seen)
+
+    @contextmanager
+    def running(self, *steps: str) -> Iterator[subprocess.Popen[str]]:
+        """The JVM with the steps, ended when the block ends."""
+        process = subprocess.Popen(
+            self._argv(steps),
+            env=jvm.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+    def _argv(self, steps: tuple[str, ...]) -> list[str]:
+        classes = jvm.driver_classes(self.version)
+        libraries = jvm.class_path(self.version, "rocketmq-client")
+        argv = ["java", *jvm.QUICK_FLAGS, *jvm.isolation(self.home), *REBALANCE]
+        argv += ["-cp", f"{classes}:{libraries}", "interop.Driver", self.name_server]
+        return [*argv, *steps]
+
+
+class DialWatch:
+    """Sees which remote ports a process was connected to while the block ran.
+
+    Reads the kernel's tables (Linux only) every 50 ms; a client keeps its connections far longer.
+    """
+
+    _ESTABLISHED = "01"
+
+    def __init__(self, pid: int) -> None:
+        self.seen: set[int] = set()
+        self._descriptors = Path(f"/proc/{pid}/fd")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        if self._descriptors.exists():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread.ident:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            sockets = self._sockets()
+            for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+                for line in Path(table).read_text("ascii").splitlines()[1:]:
+                    fields = line.split()
+                    if fields[3] == self._ESTABLISHED and fields[9] in sockets:
+                        self.seen.add(int(fields[2].rpartition(":")[2], 16))
+
+    def _sockets(self) -> set[str]:
+        """Inodes of the process's sockets; empty when it is gone."""
+        inodes = set()
+        with suppress(OSError):
+            for descriptor in self._descriptors.iterdir():
+                with suppress(FileNotFoundError):
+                    target = str(descriptor.readlink())
+                    if target.startswith("socket:["):
+                        inodes.add(target[8:-1])
+        return inodes
+
+
+def mqadmin(version: str, name_server: str, home: Path, *lines: str) -> list[str]:
+    """Run lines such as "topicRoute -t T" by the Java `mqadmin`; what each of them printed.
+
+    One JVM runs them all. The tool reports its errors only as text.
+    """
+    conf = home / "conf"
+    conf.mkdir(parents=True, exist_ok=True)
+    for name in ("logback_tools.xml", "rmq.tools.logback.xml"):
+        (conf / name).write_text(LOGBACK, "utf-8")
+    libraries = f"{jvm.driver_classes(version)}:{jvm.class_path(version, 'rocketmq-tools')}"
+    argv = ["java", *jvm.QUICK_FLAGS, *jvm.isolation(home), f"-Drocketmq.home.dir={home}"]
+    argv += ["-cp", libraries, "interop.Admin", *(f"{line} -n {name_server}" for line in lines)]
+    done = subprocess.run(
+        argv,
+        check=False,
+        env=jvm.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=ADMIN_TIMEOUT_S,
+    )
+    *outputs, rest = done.stdout.split("==== end\n")
+    if len(outputs) != len(lines):
+        raise JavaClientError(f"mqadmin {version} ended early, status {done.returncode}:\n{rest}")
+    return outputs
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout:
+        process.stdout.close()

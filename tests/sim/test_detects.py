@@ -1,0 +1,101 @@
+"""The random runs must be able to fail: each test breaks one rule of the core and is caught."""
+
+import pytest
+
+from ledgermq.dledger.ids import NONE
+from ledgermq.dledger.raft import candidate, core, follower, leader
+from ledgermq.dledger.raft.messages import PushReply
+from ledgermq.dledger.raft.quorum import quorum_value
+from ledgermq.dledger.raft.state import RaftState
+
+from .invariants import ViolationError
+from .test_random import run_seed
+
+SEEDS = 40
+
+
+def caught() -> str:
+    """Name of the first invariant that any seed breaks."""
+    for seed in range(SEEDS):
+        try:
+            run_seed(seed)
+        except ViolationError as e:
+            return e.name
+        except AssertionError:
+            return "assertion"
+    return "nothing"
+
+
+def ack_log_end(s: RaftState) -> None:
+    if s.leader is not None and s.push_session != NONE:
+        end = s.log.last_index
+        s.send(s.leader, PushReply(s.config.self_id, s.term, s.push_session, True, end))
+
+
+def ack_durable_unverified(s: RaftState) -> None:
+    if s.leader is not None and s.push_session != NONE:
+        s.send(
+            s.leader, PushReply(s.config.self_id, s.term, s.push_session, True, s.durable)
+        )
+
+
+def commit_any_term(s: RaftState) -> None:
+    index = quorum_value([p.match for p in s.progress.values()] + [s.durable], s.config.quorum)
+    s.advance_commit(index)
+
+
+def commit_own_log_end(s: RaftState) -> None:
+    matches = [p.match for p in s.progress.values()]
+    index = quorum_value([*matches, s.log.last_index], s.config.quorum)
+    if index >= s.term_first_index:
+        s.advance_commit(index)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken", "invariants"),
+    [
+        pytest.param(
+            candidate, "_up_to_date", lambda s, m: True,
+            {"leader_completeness", "committed_stays"}, id="votes for a shorter log",
+        ),
+        pytest.param(
+            follower, "acknowledge", ack_log_end, {"durable_acks"}, id="acks what is not durable",
+        ),
+        pytest.param(
+            follower, "acknowledge", ack_durable_unverified, {"verified_acks"},
+            id="acks what is not verified",
+        ),
+        pytest.param(
+            leader, "evaluate_commit", commit_own_log_end, {"commit_needs_quorum"},
+            id="counts itself before its fsync",
+        ),
+        pytest.param(
+            leader, "_ask_again", lambda s: None, {"convergence", "liveness"},
+            id="never asks for a lost ack",
+        ),
+        pytest.param(
+            RaftState, "hears_leader", lambda s: False, {"lease_is_exclusive"},
+            id="votes while it hears a leader",
+        ),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_is_caught(module, name, broken, invariants, monkeypatch):
+    monkeypatch.setattr(module, name, broken)
+    assert caught() in invariants
+
+
+def test_a_vote_that_is_not_written_is_caught(monkeypatch):
+    monkeypatch.setattr("tests.sim.store.SimStore.save_hard_state", lambda s, t, v: None)
+    assert caught() == "durable_votes"
+
+
+def test_a_late_vote_of_an_old_term_is_caught(monkeypatch):
+    def count_any(s: RaftState, m) -> None:
+        if s.role is core.Role.CANDIDATE and m.granted and not m.pre:
+            s.granted.add(m.sender)
+            candidate._count_votes(s)
+        else:
+            candidate.on_vote_reply(s, m)
+
+    monkeypatch.setitem(core._MESSAGES, core.VoteReply, count_any)
+    assert caught() in {"one_leader_per_term", "leader_completeness"}

@@ -1,0 +1,253 @@
+"""The metadata state machine: same records, same state; nothing guessed."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledgermq.broker.metadata import (
+    PAYLOAD_VERSION,
+    Change,
+    ChangeKind,
+    GroupDelete,
+    GroupPut,
+    Metadata,
+    MetadataError,
+    Noop,
+    OffsetsPut,
+    Op,
+    TopicDelete,
+    TopicPut,
+    encode_op,
+)
+from ledgermq.remoting.bodies.group import (
+    ConsumerOffsetTable,
+    SubscriptionGroupConfig,
+    SubscriptionGroupTable,
+)
+from ledgermq.remoting.bodies.registration import TopicConfigSerializeWrapper
+from ledgermq.remoting.errors import StorageError
+
+from .fakes import topic
+
+
+def applied(*ops: Op, first_index: int = 0) -> Metadata:
+    metadata = Metadata()
+    for index, op in enumerate(ops, start=first_index):
+        metadata.apply(index, 1, encode_op(op))
+    return metadata
+
+
+def group(name: str, **settings: Any) -> SubscriptionGroupConfig:
+    return SubscriptionGroupConfig(group_name=name, **settings)
+
+
+def test_an_empty_state() -> None:
+    metadata = Metadata()
+    assert metadata.applied_index == -1
+    assert metadata.offset("g", "T", 0) is None
+    assert metadata.creation_index("T") is None
+    assert metadata.offsets_of("g") == {}
+    assert metadata.groups_with_offsets("T") == []
+
+
+def test_a_topic_keeps_the_index_of_its_creation() -> None:
+    metadata = Metadata()
+    assert metadata.apply(3, 1, encode_op(TopicPut(topic("T", 4)))) == Change(
+        ChangeKind.TOPIC_CREATED, "T"
+    )
+    assert metadata.apply(5, 1, encode_op(TopicPut(topic("T", 8)))) == Change(
+        ChangeKind.TOPIC_UPDATED, "T"
+    )
+    assert metadata.creation_index("T") == 3
+    assert metadata.topics["T"].write_queue_nums == 8
+    assert metadata.topic_version == 2
+
+
+def test_a_topic_created_again_has_a_new_creation_index_and_no_offsets() -> None:
+    metadata = applied(
+        TopicPut(topic("T")),
+        TopicPut(topic("U")),
+        OffsetsPut({"g": {"T": {0: 9}}, "h": {"T": {1: 8}, "U": {0: 7}}}),
+        TopicDelete("T"),
+        TopicPut(topic("T")),
+    )
+    assert metadata.creation_index("T") == 4
+    assert metadata.offset("g", "T", 0) is None
+    assert metadata.offset("h", "U", 0) == 7
+    assert metadata.groups_with_offsets("T") == []
+    assert metadata.groups_with_offsets("U") == ["h"]
+    assert metadata.topic_version == 4
+
+
+def test_deleting_what_is_not_there_changes_nothing() -> None:
+    metadata = Metadata()
+    assert metadata.apply(0, 1, encode_op(TopicDelete("T"))) is None
+    assert metadata.apply(1, 1, encode_op(GroupDelete("g", clean_offsets=True))) is None
+    assert metadata.apply(2, 1, encode_op(GroupDelete("g", clean_offsets=False))) is None
+    assert (metadata.topic_version, metadata.group_version) == (0, 0)
+    assert metadata.applied_index == 2
+
+
+@pytest.mark.parametrize(
+    ("clean", "offset"),
+    [pytest.param(True, None, id="with its offsets"), pytest.param(False, 9, id="without")],
+)
+def test_deleting_a_group(clean: bool, offset: int | None) -> None:
+    metadata = applied(
+        GroupPut(group("g", retry_max_times=3)),
+        TopicPut(topic("T")),
+        OffsetsPut({"g": {"T": {0: 9}}}),
+    )
+    assert metadata.groups["g"].retry_max_times == 3
+    change = metadata.apply(3, 1, encode_op(GroupDelete("g", clean_offsets=clean)))
+    assert change == Change(ChangeKind.GROUP_DELETED, "g")
+    assert metadata.groups == {}
+    assert metadata.offset("g", "T", 0) == offset
+
+
+def test_deleting_the_offsets_of_a_group_without_settings() -> None:
+    metadata = applied(TopicPut(topic("T")), OffsetsPut({"g": {"T": {0: 9}}}))
+    change = metadata.apply(2, 1, encode_op(GroupDelete("g", clean_offsets=True)))
+    assert change == Change(ChangeKind.GROUP_DELETED, "g")
+    assert metadata.offset("g", "T", 0) is None
+
+
+def test_offsets_move_queue_by_queue_and_may_go_back() -> None:
+    metadata = applied(
+        TopicPut(topic("T")),
+        OffsetsPut({"g": {"T": {0: 9, 1: 5}}}),
+        OffsetsPut({"g": {"T": {0: 4}}}),
+    )
+    assert metadata.offsets_of("g") == {"T": {0: 4, 1: 5}}
+    assert metadata.offset_version == 2
+
+
+def test_offsets_of_a_deleted_topic_are_dropped() -> None:
+    metadata = applied(TopicPut(topic("T")))
+    assert metadata.apply(1, 1, encode_op(OffsetsPut({"g": {"gone": {0: 1}, "T": {}}}))) is None
+    assert metadata.offsets_of("g") == {}
+    assert metadata.offset_version == 0
+
+
+def test_a_noop_names_the_leader() -> None:
+    metadata = Metadata()
+    assert metadata.apply(0, 4, encode_op(Noop(4, "n2"))) == Change(ChangeKind.NOOP, "n2")
+    assert (metadata.leader, metadata.applied_term) == ("n2", 4)
+
+
+def test_a_record_is_applied_once() -> None:
+    metadata = applied(TopicPut(topic("T")), TopicDelete("T"))
+    before = metadata.fingerprint()
+    assert metadata.apply(0, 1, encode_op(TopicPut(topic("T")))) is None
+    assert metadata.apply(1, 1, encode_op(TopicPut(topic("T")))) is None
+    assert metadata.fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        pytest.param(b"", "record 7 is empty", id="empty"),
+        pytest.param(bytes((PAYLOAD_VERSION + 1,)), "record 7 has version 2", id="version"),
+        pytest.param(bytes((PAYLOAD_VERSION,)), "record 7 is damaged", id="no operation"),
+        pytest.param(encode_op(TopicDelete("T"))[:-1], "record 7 is damaged", id="cut short"),
+        pytest.param(encode_op(TopicDelete("T")) + b"x", "record 7 is damaged", id="too long"),
+        pytest.param(
+            bytes((PAYLOAD_VERSION,)) + msgspec.msgpack.encode(["topic.rename", "a", "b"]),
+            "record 7 is damaged",
+            id="unknown operation",
+        ),
+        pytest.param(
+            bytes((PAYLOAD_VERSION,)) + msgspec.msgpack.encode(["topic.delete", 5]),
+            "record 7 is damaged",
+            id="wrong type",
+        ),
+        pytest.param(
+            bytes((PAYLOAD_VERSION,)) + msgspec.msgpack.encode(["topic.delete", "T", "more"]),
+            "record 7 is damaged",
+            id="more than known",
+        ),
+    ],
+)
+def test_what_cannot_be_read_stops_the_node(payload: bytes, says: str) -> None:
+    metadata = applied(TopicPut(topic("T")))
+    before = metadata.fingerprint()
+    with pytest.raises(MetadataError, match=says) as e:
+        metadata.apply(7, 1, payload)
+    assert isinstance(e.value, StorageError)
+    assert metadata.fingerprint() == before
+
+
+def test_terms_never_fall() -> None:
+    metadata = Metadata()
+    metadata.apply(0, 5, encode_op(Noop(5, "n0")))
+    with pytest.raises(MetadataError, match="record 1 has term 4 after term 5"):
+        metadata.apply(1, 4, encode_op(Noop(4, "n1")))
+
+
+# --- replicas ---------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["A", "B", "%RETRY%g"])
+GROUPS = st.sampled_from(["g", "h"])
+OPS = st.one_of(
+    st.builds(Noop, st.integers(1, 9), st.sampled_from(["n0", "n1"])),
+    st.builds(lambda n, q: TopicPut(topic(n, q)), NAMES, st.integers(1, 16)),
+    st.builds(TopicDelete, NAMES),
+    st.builds(lambda n, r: GroupPut(group(n, retry_max_times=r)), GROUPS, st.integers(0, 16)),
+    st.builds(GroupDelete, GROUPS, st.booleans()),
+    st.builds(
+        OffsetsPut,
+        st.dictionaries(
+            GROUPS,
+            st.dictionaries(
+                NAMES, st.dictionaries(st.integers(0, 3), st.integers(0, 2**62), max_size=3)
+            ),
+        ),
+    ),
+)
+
+
+@given(st.lists(OPS, max_size=30), st.integers(0, 30))
+def test_replicas_that_apply_the_same_are_equal(ops: list[Op], again_from: int) -> None:
+    first, second = applied(*ops), applied(*ops)
+    for index, op in enumerate(ops[again_from:], start=again_from):
+        second.apply(index, 1, encode_op(op))
+    assert first.fingerprint() == second.fingerprint()
+
+
+@given(st.lists(OPS, min_size=1, max_size=10))
+def test_a_replica_that_lags_differs(ops: list[Op]) -> None:
+    assert applied(*ops).fingerprint() != applied(*ops[:-1]).fingerprint()
+
+
+def test_the_order_of_growth_does_not_show() -> None:
+    one = applied(TopicPut(topic("T")), OffsetsPut({"g": {"T": {0: 1, 1: 2}}, "h": {"T": {0: 1}}}))
+    other = applied(
+        TopicPut(topic("T")), OffsetsPut({"h": {"T": {0: 1}}, "g": {"T": {1: 2, 0: 1}}})
+    )
+    assert one.fingerprint() == other.fingerprint()
+
+
+# --- exports ----------------------------------------------------------------------------------
+
+
+def test_exports_are_upstreams_documents() -> None:
+    metadata = applied(
+        TopicPut(topic("T")), GroupPut(group("g")), OffsetsPut({"g": {"T": {0: 9, 3: 1}}})
+    )
+    topics = TopicConfigSerializeWrapper.decode(metadata.export_topics())
+    assert topics.topic_config_table == {"T": topic("T")}
+    assert (topics.data_version.counter, topics.data_version.state_version) == (1, 1)
+    groups = SubscriptionGroupTable.decode(metadata.export_groups())
+    assert groups.subscription_group_table == {"g": group("g")}
+    assert b'"T@g":{"0":9,"3":1}' in metadata.export_offsets()
+    offsets = ConsumerOffsetTable.decode(metadata.export_offsets())
+    assert offsets.offset_table == {"T@g": {0: 9, 3: 1}}
+
+
+def test_offsets_of_is_a_copy() -> None:
+    metadata = applied(TopicPut(topic("T")), OffsetsPut({"g": {"T": {0: 9}}}))
+    metadata.offsets_of("g")["T"][0] = 1
+    assert metadata.offset("g", "T", 0) == 9
