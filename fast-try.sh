@@ -108,23 +108,47 @@ stop_process() {
     rm -f "$run/$1.pid"
 }
 
+# stop_together NAMES
+stop_together() {
+    for name in $1; do
+        pid_of "$name"
+        if [ -n "$pid" ]; then kill "$pid" 2>/dev/null; fi
+    done
+    for name in $1; do stop_process "$name"; done
+}
+
 stop() {
     find_running || {
         say "Nothing runs in $STORE_ROOT."
         rm -f "$run"/*.pid
         return 0
     }
-    # All brokers at once; the name server last, so that they can say goodbye to it.
-    for name in $running; do
-        pid_of "$name"
-        if [ "$name" != namesrv ]; then kill "$pid" 2>/dev/null; fi
+    # Leaders after their followers, or they hand over to each other in turn. The name server last,
+    # so that all can say goodbye to it.
+    ask_roles
+    leaders='' followers=''
+    for name in $(node_names); do
+        describe "$name"
+        if [ "$(role_of "$port")" = leader ]; then
+            leaders="$leaders $name"
+        else
+            followers="$followers $name"
+        fi
     done
-    for name in $(node_names) namesrv; do stop_process "$name"; done
+    for turn in "$followers" "$leaders" namesrv; do stop_together "$turn"; done
     rm -f "$run"/*.pid
     say "Stopped:$running. The data is kept in $STORE_ROOT; to remove it: $(me clean)"
 }
 
-# role_of PORT, from lines "PORT BROKER_ID"
+# ask_roles: sets registered, lines "PORT BROKER_ID"; nothing when no name server answers.
+ask_roles() {
+    registered=
+    if [ -x "$python" ]; then
+        registered=$("$python" -P "$root/bin/cluster.py" roles "$HOST:$NAMESRV_PORT" 2>/dev/null)
+    fi
+}
+
+# role_of PORT, after ask_roles
 role_of() {
     say "$registered" | {
         while read -r at id; do
@@ -138,11 +162,8 @@ role_of() {
 }
 
 status() {
-    find_running
     registered=
-    if [ -n "$running" ] && [ -x "$python" ]; then
-        registered=$("$python" -P "$root/bin/cluster.py" roles "$HOST:$NAMESRV_PORT" 2>/dev/null)
-    fi
+    if find_running; then ask_roles; fi
     printf '%-15s %-15s %-8s %-6s %s\n' NODE ROLE PID PORT MEMORY
     for name in namesrv $(node_names); do
         pid_of "$name"

@@ -71,6 +71,7 @@ class BrokerApp:
         Raises:
             CallerError, StorageError: it cannot be used; the text says what to do.
         """
+        _refuse_foreign_store(config)
         self.config = config
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.metadata = Metadata()
@@ -100,6 +101,7 @@ class BrokerApp:
             idle_close_ms=config.channel_expired_timeout_ms,
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._took_part = False
 
     def _handlers(self) -> ProcessorRegistry:
         r = ProcessorRegistry()
@@ -227,6 +229,7 @@ class BrokerApp:
     def _on_role(self, role: Role, term: int, leader: NodeId | None) -> None:
         self.node.on_role(role, term, leader)
         if role is not Role.LEADER and leader is not None:
+            self._took_part = True
             self._open_gate()
             self.registrar.changed()
 
@@ -238,6 +241,7 @@ class BrokerApp:
         self.gate.release()
 
     def _on_ready(self, ready: bool) -> None:
+        self._took_part = True
         if ready:
             self.gate.release()
         else:
@@ -259,12 +263,14 @@ class BrokerApp:
     # --- what others ask ----------------------------------------------------------------------
 
     def _broker_id(self) -> int | None:
-        """0 as the ready leader, the number in the own id + 1 as a follower, None before."""
+        """0 as the ready leader, the number in the own id + 1 otherwise, None before any role.
+
+        A leader that stepped down and knows no other registers as a follower too: a name server
+        must not go on showing it as the leader.
+        """
         if self.node.ready:
             return 0
-        if self.log.core.leader in (None, self.log.config.raft.self_id):
-            return None
-        return self.config.follower_broker_id
+        return self.config.follower_broker_id if self._took_part else None
 
     def _store_info(self) -> StoreInfo:
         usage = shutil.disk_usage(self.config.store_path_root_dir)
@@ -274,6 +280,19 @@ class BrokerApp:
             disk_used_ratio=usage.used / usage.total,
             pending_sends=self.node.pending_count,
         )
+
+
+def _refuse_foreign_store(config: BrokerConfig) -> None:
+    """Two nodes in one folder would write the same queues."""
+    own = config.dledger_dir.name
+    for folder in sorted(config.store_path_root_dir.glob("dledger-*")):
+        if folder.name != own:
+            raise CallerError(
+                f"{config.store_path_root_dir} holds the store of node"
+                f" {folder.name.removeprefix('dledger-')!r}, this node is"
+                f" {config.dleger_self_id!r}. Correct dLegerSelfId, or give this node a"
+                " storePathRootDir of its own"
+            )
 
 
 def _server_config(config: BrokerConfig) -> ServerConfig:

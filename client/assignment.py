@@ -99,7 +99,7 @@ class Assignment:
     def revoke(self) -> None:
         """Stop; from now on nothing of the queue is delivered or committed."""
         self.revoked = True
-        if self.held:
+        if self.held is not None:
             self.held.dropped = True
         self._task.cancel()
 

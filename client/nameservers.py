@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,6 +29,8 @@ _ENDPOINT_REFRESH_MS = 120_000
 _ENDPOINT_LIMIT_BYTES = 64 * 1024
 # A name server that is silent must not eat the whole deadline while another one would answer.
 _MIN_SHARE_MS = 300
+# A comma, ASCII or full-width, is the usual slip: it must not become part of a host name.
+_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 
 def parse_addresses(text: str, source: str) -> list[str]:
@@ -38,14 +41,16 @@ def parse_addresses(text: str, source: str) -> list[str]:
     """
     addresses = [part.strip() for part in text.split(";") if part.strip()]
     for address in addresses:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        found = _ADDRESS.fullmatch(address)
+        if found is None or not 0 < int(found[1]) < 65536:
             raise InvalidArgument(
                 f"{address!r} in {source} is no name server address",
                 "Write host:port, several joined by ';', for example 10.0.0.1:9876;10.0.0.2:9876",
             )
     if not addresses:
-        raise InvalidArgument(f"no address in {source}", "Write host:port, for example :9876")
+        raise InvalidArgument(
+            f"no address in {source}", "Write host:port, for example localhost:9876"
+        )
     return addresses
 
 

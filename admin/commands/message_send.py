@@ -138,7 +138,7 @@ async def _send(session: Session, order: Order) -> Sent:
         except (ConnectError, _NoLeaderError) as e:
             problem = str(e)
         except PeerError as e:
-            problem = f"the broker refused: {e}"
+            problem = f"refused: {e}"
             if e.code not in _TRY_AGAIN:
                 break
         except Unreachable as e:

@@ -2,9 +2,7 @@
 
 import os
 import pty
-import random
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -17,95 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.drill.fast_try import FastTry, copy_of_the_tree
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 MEGABYTE = 1_000_000
-
-
-def free_range() -> int:
-    """The first of 100 ports that are free now, below the range of outgoing connections."""
-    while True:
-        first = random.randrange(10_000, 32_000, 100)
-        if all(is_free(first + n) for n in range(100)):
-            return first
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-@pytest.fixture(scope="session", autouse=True)
-def installed() -> None:
-    """So that no test waits for an installation in the middle of something else."""
-    script = f'root="{ROOT}"; . "{ROOT}/bin/python-env.sh"; ensure_venv'
-    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=300)
-
-
-class FastTry:
-    """One cluster of fast-try.sh: its settings, and how to call it."""
-
-    def __init__(self, store: Path, root: Path = ROOT, **env: str) -> None:
-        self.store = store
-        self.script = root / "fast-try.sh"
-        self.root = root
-        first = free_range()
-        self.namesrv = f"127.0.0.1:{first}"
-        self.env = {name: value for name, value in os.environ.items() if name != "NAMESRV_ADDR"} | {
-            "STORE_ROOT": str(store),
-            "NAMESRV_PORT": str(first),
-            "BROKER_PORT": str(first + 3),
-            "DLEDGER_PORT": str(first + 80),
-            **env,
-        }
-
-    def __call__(
-        self, *words: str, code: int = 0, before: tuple[str, ...] = ()
-    ) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            [*before, "sh", str(self.script), *words],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert result.returncode == code, result.stdout + result.stderr
-        return result
-
-    def status(self, code: int = 0) -> dict[str, tuple[str, int]]:
-        """Node -> (role, pid)."""
-        lines = self("status", code=code).stdout.splitlines()[1:]
-        rows = [re.split(r"  +", line) for line in lines]
-        return {row[0]: (row[1], int(row[2]) if row[2] != "-" else 0) for row in rows}
-
-    def leader(self) -> str:
-        return next(name for name, (role, _) in self.status().items() if role == "leader")
-
-    def processes(self) -> list[int]:
-        """Whatever runs with a configuration file of this store."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if f"-c\0{self.store}/".encode() in words:
-                found.append(int(folder.name))
-        return found
-
-
-@pytest.fixture
-def fast_try(tmp_path: Path) -> Iterator[FastTry]:
-    """A cluster's settings; what is left of it in the end is killed."""
-    cluster = FastTry(tmp_path / "store")
-    yield cluster
-    for pid in cluster.processes():
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_the_main_job(fast_try: FastTry) -> None:
@@ -291,13 +206,6 @@ def test_a_node_that_cannot_start_is_shown_with_its_error(fast_try: FastTry) -> 
     assert fast_try.processes() == []
 
 
-def copy_of_the_tree(target: Path) -> Path:
-    """The files of a release: no .git, no environment."""
-    leave = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", "target", ".hyp*")
-    shutil.copytree(ROOT, target, symlinks=True, ignore=leave)
-    return target
-
-
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user may enter; pytest's own belong to one user."""
@@ -324,5 +232,4 @@ def test_a_fresh_copy_as_an_ordinary_user(open_folder: Path) -> None:
         assert (root / ".venv" / "pyvenv.cfg").is_file()
         assert "Stopped:" in cluster("stop", before=become).stdout
     finally:
-        for pid in cluster.processes():
-            os.kill(pid, signal.SIGKILL)
+        cluster.kill_rest()

@@ -85,9 +85,9 @@ class Network:
         self.conditions = conditions
         # Directed pairs between which nothing passes.
         self.cuts: set[tuple[NodeId, NodeId]] = set()
-        # Directed pairs whose packets wait for `release`.
-        self.holds: set[tuple[NodeId, NodeId]] = set()
-        self.held: dict[tuple[NodeId, NodeId], deque[Packet]] = {}
+        # (source, target, push?) whose packets wait for `release`.
+        self.holds: set[tuple[NodeId, NodeId, bool]] = set()
+        self.held: dict[tuple[NodeId, NodeId, bool], deque[Packet]] = {}
         self.strays: list[Packet] = []
         self.keep_strays = False
         self._host = host
@@ -141,8 +141,8 @@ class Network:
             self._host.lost(packet)
         elif connection is not None and not connection.open:
             self._astray(packet)
-        elif pair in self.holds:
-            self.held.setdefault(pair, deque()).append(packet)
+        elif (*pair, connection is not None) in self.holds:
+            self.held.setdefault((*pair, connection is not None), deque()).append(packet)
         elif pair in self.cuts:
             self._stuck(packet)
         elif connection is not None and connection.waiting:
@@ -169,19 +169,19 @@ class Network:
 
     # --- holding --------------------------------------------------------------------------------
 
-    def hold(self, source: NodeId, target: NodeId) -> None:
-        """Let packets wait at the door."""
-        self.holds.add((source, target))
+    def hold(self, source: NodeId, target: NodeId, *, push: bool) -> None:
+        """Let pushes, or control packets, wait at the door."""
+        self.holds.add((source, target, push))
 
-    def release(self, source: NodeId, target: NodeId) -> None:
+    def release(self, source: NodeId, target: NodeId, *, push: bool) -> None:
         """Let in what waited; pushes of a connection broken meanwhile go astray."""
-        self.holds.discard((source, target))
-        for packet in self.held.pop((source, target), ()):
+        self.holds.discard((source, target, push))
+        for packet in self.held.pop((source, target, push), ()):
             self._arrive(packet)
 
-    def drop_held(self, source: NodeId, target: NodeId) -> None:
+    def drop_held(self, source: NodeId, target: NodeId, *, push: bool) -> None:
         """Lose what waits at the door."""
-        for packet in self.held.pop((source, target), ()):
+        for packet in self.held.pop((source, target, push), ()):
             self._host.lost(packet)
 
     def deliver_strays(self) -> None:

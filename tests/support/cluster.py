@@ -223,12 +223,12 @@ class Cluster:
             raise
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Wait until every living name server has a broker id 0 for new topics."""
+        """Wait until every living name server lists all living brokers, one as id 0 for sends."""
         servers = [n for n in self.name_servers if n.alive]
         self._wait(
-            lambda: all(self._id_zero_in_route(n) for n in servers),
+            lambda: all(map(self._is_complete, servers)),
             timeout_s,
-            "a broker id 0 in the route of TBW102",
+            "all brokers, one with id 0, in the route of TBW102",
         )
 
     def stop(self, grace_s: float | None = None) -> dict[str, int]:
@@ -356,9 +356,11 @@ class Cluster:
         except AssertionError as e:
             raise NodeFailedError(f"{e}\n{self.logs()}") from None
 
-    def _id_zero_in_route(self, server: Node) -> bool:
+    def _is_complete(self, server: Node) -> bool:
         brokers = (_route(server, "TBW102") or {}).get("brokerDatas", [])
-        return any("0" in b.get("brokerAddrs", {}) for b in brokers)
+        ids = [b.get("brokerAddrs", {}) for b in brokers]
+        listed = {address for b in ids for address in b.values()}
+        return all("0" in b for b in ids) and listed >= {n.address for n in self.nodes if n.alive}
 
     def _kill_all(self) -> None:
         for node in [*self.nodes, *self.name_servers]:

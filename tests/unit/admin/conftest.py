@@ -127,16 +127,22 @@ async def mqadmin(*arguments, env=None):
 
 
 @pytest.fixture
-async def name_server(tmp_path):
-    """Address of a running name server."""
+async def name_server_app(tmp_path):
+    """A running name server."""
     app = NamesrvApp(
         NamesrvConfig(
             listen_port=0, bind_address="127.0.0.1", kv_config_path=str(tmp_path / "kv.json")
         )
     )
     await app.start()
-    yield f"127.0.0.1:{app.port}"
+    yield app
     await app.stop()
+
+
+@pytest.fixture
+async def name_server(name_server_app):
+    """Its address."""
+    return f"127.0.0.1:{name_server_app.port}"
 
 
 @pytest.fixture

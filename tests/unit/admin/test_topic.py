@@ -338,3 +338,35 @@ async def test_a_bad_flag_is_a_usage_error(name_server, flags):
 
     assert result.code == 2
     assert f"'{flags[0]}'" in result.err
+
+
+async def test_a_name_server_that_hides_its_topics_is_quoted(name_server_app, name_server):
+    name_server_app.server.config.enable_all_topic_list = False
+
+    result = await mqadmin("topicList", "-n", name_server)
+
+    assert result.code == 1
+    assert "CODE: 1  DESC: disable" in result.err
+    assert "its log says more" in result.err
+
+
+@pytest.mark.parametrize("command", ["topicRoute", "sendMessage", "topicStatus"])
+async def test_a_name_server_that_is_not_ready_is_quoted(
+    name_server_app, name_server, broker, command
+):
+    name_server_app.server.config.need_wait_for_service = True
+    body = ["-p", "x"] if command == "sendMessage" else []
+
+    result = await mqadmin(command, "-n", name_server, "-t", "T", *body)
+
+    assert result.code == 1
+    assert "name server not ready" in result.err
+
+
+async def test_topic_list_with_a_topic_that_has_just_gone(name_server_app, name_server, broker):
+    table = name_server_app.server.table
+    table.topics = lambda: ["Gone"]
+
+    result = await mqadmin("topicList", "-n", name_server, "-c", "--json")
+
+    assert result.json == [{"cluster": "", "topic": "Gone", "consumerGroup": None}]

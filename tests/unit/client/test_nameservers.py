@@ -46,7 +46,23 @@ def test_lists(text, addresses):
     assert parse_addresses(text, "here") == addresses
 
 
-@pytest.mark.parametrize("text", ["", ";", "h", "h:", ":1", "h:x", "h:0", "h:65536", "h:1,i:2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ";",
+        "h",
+        "h:",
+        ":1",
+        "h:x",
+        "h:0",
+        "h:65536",
+        "h:1,i:2",
+        "h:1\uff0ci:2",
+        "h:1\uff1bi:2",
+        "a b:1",
+    ],
+)
 def test_bad_lists_name_the_place(text):
     with pytest.raises(InvalidArgument, match=r"\$NAMESRV_ADDR"):
         parse_addresses(text, "$NAMESRV_ADDR")
