@@ -59,6 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
         path = Path(options.config) if options.config else None
         config, warnings = load_config(path, overrides, os.environ)
         if options.print_all or options.print_important:
+            _warn(warnings)
             items = all_items(config) if options.print_all else important_items(config)
             sys.stdout.write("".join(f"{item}\n" for item in items))
             return 0

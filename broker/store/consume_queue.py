@@ -176,6 +176,8 @@ class ConsumeQueues:
         self._queues: dict[tuple[str, int], ConsumeQueue] = {}
         self.dirty: set[ConsumeQueue] = set()
         self._unsynced: set[Path] = set()
+        # What readers get for a queue that does not exist.
+        self.nothing = ConsumeQueue(folder / "nothing" / "here", self._files, 0)
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, topic: str, queue_id: int) -> ConsumeQueue:

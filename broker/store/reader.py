@@ -10,7 +10,7 @@ from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store import entry
 from ledgermq.remoting.message_record import MIN_RECORD_BYTES, RecordError, peek_record
 
-from .consume_queue import Unit
+from .consume_queue import ConsumeQueue, Unit
 from .dispatch import Dispatcher
 
 # Units looked through for a match before a pull returns empty-handed. Source: 16,000 bytes of
@@ -63,12 +63,24 @@ class MessageReader:
 
     def max_offset(self, topic: str, queue_id: int) -> int:
         """Queue offset of the next message."""
-        return self._dispatcher.queues.get(topic, queue_id).max_offset
+        return self._queue(topic, queue_id).max_offset
 
     def first_in_memory(self, topic: str, queue_id: int) -> bool:
         """Whether the queue's first message lies in the newest part of the log."""
-        units = self._dispatcher.queues.get(topic, queue_id).read(0, 1)
+        units = self._queue(topic, queue_id).read(0, 1)
         return not units or self.is_recent(units[0].physical_offset)
+
+    def _queue(self, topic: str, queue_id: int) -> ConsumeQueue:
+        """The queue; an empty one that nobody keeps when the topic has no such queue.
+
+        Names come from requests: an unknown one must leave no trace here.
+        """
+        config = self._dispatcher.metadata.topics.get(topic)
+        if config is None or not 0 <= queue_id < max(
+            config.read_queue_nums, config.write_queue_nums
+        ):
+            return self._dispatcher.queues.nothing
+        return self._dispatcher.queues.get(topic, queue_id)
 
     # --- pulls --------------------------------------------------------------------------------
 
@@ -92,7 +104,7 @@ class MessageReader:
             max_bytes: most bytes of records.
             codes: tags codes that match, None for all.
         """
-        queue = self._dispatcher.queues.get(topic, queue_id)
+        queue = self._queue(topic, queue_id)
         low, high = 0, queue.max_offset
         status = _out_of_range(offset, low, high)
         if status is not None:
@@ -169,7 +181,7 @@ class MessageReader:
 
     async def store_time_at(self, topic: str, queue_id: int, queue_offset: int) -> int | None:
         """Store time of a message, ms since 1970; None: no such message."""
-        units = self._dispatcher.queues.get(topic, queue_id).read(queue_offset, 1)
+        units = self._queue(topic, queue_id).read(queue_offset, 1)
         if not units:
             return None
         record = await self._log.read_at(units[0].physical_offset, units[0].size)

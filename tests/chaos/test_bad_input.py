@@ -17,7 +17,9 @@ pytestmark = pytest.mark.chaos
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERSIZED = (64 << 20).to_bytes(4) + b"\x00\x00\x00\x10"
-GARBAGE = bytes(range(256)) * 4
+GARBAGE = b"\x00\x00\x00\x20" + bytes(range(255, 0, -1))
+HTTP = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FULL_WIDTH_COMMA = "\uff0c"
 HALF_A_FRAME = b"\x00\x00\x00\x40\x00\x00"
 
 
@@ -27,14 +29,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield c
 
 
-@pytest.fixture
-def load(cluster: Cluster, tmp_path: Path) -> Iterator[Load]:
-    """A producer beside the test; not one of its sends may fail."""
-    with load_loop(cluster.name_server, tmp_path / "acked.jsonl", workers=2) as running:
+@pytest.fixture(scope="module")
+def load(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
+    """A producer beside all these tests; not one of its sends may fail."""
+    record = tmp_path_factory.mktemp("load") / "acked.jsonl"
+    with load_loop(cluster.name_server, record, workers=2) as running:
         running.wait_for_more(20)
         yield running
-        running.wait_for_more(20)
-        assert running.stop().splitlines()[-1].endswith("failure 0")
+        printed = running.stop()
+    assert printed.splitlines()[-1].endswith("failure 0"), printed
+
+
+@pytest.fixture
+def still_sending(load: Load) -> Iterator[None]:
+    """Sends go on after the test as before it."""
+    yield
+    load.wait_for_more(20)
 
 
 def closed_by_server(port: int, data: bytes) -> bool:
@@ -48,8 +58,10 @@ def closed_by_server(port: int, data: bytes) -> bool:
             return True
 
 
-@pytest.mark.parametrize("data", [GARBAGE, OVERSIZED], ids=["garbage", "oversized frame"])
-@pytest.mark.usefixtures("load")
+@pytest.mark.parametrize(
+    "data", [GARBAGE, HTTP, OVERSIZED], ids=["garbage", "a browser", "oversized frame"]
+)
+@pytest.mark.usefixtures("still_sending")
 def test_bytes_that_are_no_frame(cluster: Cluster, data: bytes) -> None:
     """The connection is closed, the reason logged; name server, broker and peer port alike."""
     leader = cluster.leader()
@@ -62,7 +74,7 @@ def test_bytes_that_are_no_frame(cluster: Cluster, data: bytes) -> None:
     assert all(n.alive for n in cluster.nodes)
 
 
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_half_a_frame(cluster: Cluster) -> None:
     """A connection that stops in the middle of a frame disturbs nobody."""
     leader = cluster.leader()
@@ -116,11 +128,15 @@ def refused(conf: Path) -> str:
     ("changes", "words"),
     [
         pytest.param({"listenPort": ""}, ["listenPort"], id="missing value"),
-        pytest.param({"namesrvAddr": "127.0.0.1:9876，127.0.0.1:9877"}, ["，"], id="full width"),
+        pytest.param(
+            {"namesrvAddr": f"127.0.0.1:9876{FULL_WIDTH_COMMA}127.0.0.1:9877"},
+            [FULL_WIDTH_COMMA],
+            id="full-width comma",
+        ),
         pytest.param({"dLegerSelfId": "n7"}, ["n7", "dLegerPeers"], id="self id not in peers"),
     ],
 )
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_configuration(
     cluster: Cluster, tmp_path: Path, changes: dict[str, str], words: list[str]
 ) -> None:
@@ -131,7 +147,7 @@ def test_configuration(
         assert word in out
 
 
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_unknown_key(cluster: Cluster, tmp_path: Path) -> None:
     """A key that nobody knows warns, with the key that was probably meant."""
     conf = conf_of_n0(cluster, tmp_path, flushDiskTyp="SYNC_FLUSH")
@@ -148,7 +164,7 @@ def test_unknown_key(cluster: Cluster, tmp_path: Path) -> None:
     assert "flushDiskType" in done.stderr
 
 
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_store_of_another_node(cluster: Cluster, tmp_path: Path) -> None:
     """A node does not open a folder that holds another node's log."""
     store = cluster.nodes[1].folder / "store"
@@ -156,7 +172,7 @@ def test_store_of_another_node(cluster: Cluster, tmp_path: Path) -> None:
     assert "holds the store of node 'n1'" in out
 
 
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_store_in_use(cluster: Cluster, tmp_path: Path) -> None:
     """Two processes do not share a store."""
     store = cluster.nodes[0].folder / "store"
@@ -173,7 +189,7 @@ def test_store_in_use(cluster: Cluster, tmp_path: Path) -> None:
         pytest.param({"mappedFileSizeCommitLog": "65536"}, "mappedFileSize", id="segment size"),
     ],
 )
-@pytest.mark.usefixtures("load")
+@pytest.mark.usefixtures("still_sending")
 def test_wrong_peer(cluster: Cluster, tmp_path: Path, changes: dict[str, str], reason: str) -> None:
     """A peer of another make is refused by the group, and is told why."""
     own = changes.get("dLegerSelfId", "n0")

@@ -352,8 +352,9 @@ class TestPullRequests:
         trio.put("T", 0, b"x")
         async with consumer(trio) as c:
             await anext(aiter(c))
-            replica = trio.nodes["RaftNode00"][2]
+            replica = trio.nodes["RaftNode00"][1]
             await until(lambda: replica.count(PULL))
+        # Only the leader is given the offset to store.
         assert {p.ext["sysFlag"] for p in replica.requests(PULL)} == {"6"}
 
     async def test_a_lost_leader_is_replaced_by_a_replica_and_then_by_the_next_leader(self, trio):
