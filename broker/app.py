@@ -52,7 +52,8 @@ LEADER_CODES = frozenset().union(
 )
 _EXPIRE_S = 10.0
 _STATS_S = 1.0
-_HAND_OVER_S = 3.0
+# Each step of a hand-over; without a majority of others no step can succeed.
+_HAND_OVER_S = 1.5
 _ROUTE_CHECKS = 100
 _ROUTE_CHECK_S = 0.02
 _POLL_S = 0.005
@@ -193,12 +194,12 @@ class BrokerApp:
         """Design 7: hold new sends, transfer, forward the held ones, wait for the routes."""
         if not self.node.ready or len(self.config.dleger_peers) == 1:
             return
+        self.gate.closed = True
         self.node.flush_offsets()
         await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
-        self.gate.closed = True
         self.log.transfer()
         await self._wait(lambda: not self.gate.closed, _HAND_OVER_S)
-        if self.log.is_leader:
+        if self.gate.closed or self.log.is_leader:
             log.warning("leadership could not be handed over; the others will elect")
             return
         await self._wait(lambda: not self.gate.busy, _HAND_OVER_S)

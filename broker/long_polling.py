@@ -58,7 +58,8 @@ class LongPolling:
             woken = [p for p in held if p.codes is None or any(c in p.codes for c in codes)]
             self._remove(key, woken)
             for pull in woken:
-                pull.wake(False)
+                if not pull.is_closed():
+                    pull.wake(False)
 
     def wake_all(self) -> None:
         """Run every waiting pull again: the node stops, or its role changed."""

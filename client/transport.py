@@ -4,9 +4,11 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from ledgermq.remoting.client import RemotingClient
+from ledgermq.remoting.client import CONNECT_TIMEOUT_MS, RemotingClient
+from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.command import RemotingCommand
 from ledgermq.remoting.connection import Connection
+from ledgermq.remoting.errors import ConnectError
 from ledgermq.remoting.registry import ProcessorRegistry
 
 from .errors import ClientClosed, ForkedClient, WrongLoop
@@ -79,18 +81,42 @@ class Transport:
         return None if connection is None or connection.closed else connection
 
     async def connect(self, address: str, timeout_ms: int) -> Connection:
-        """The connection to `address`, opened if need be (see `RemotingClient.connect`)."""
-        return await self._client.connect(address, timeout_ms)
+        """The connection to `address`, opened if need be.
+
+        Raises:
+            ConnectError: refused, unreachable, or not open in time.
+        """
+        connection = self.peek(address)
+        if connection is not None:
+            return connection
+        # In a task of its own, because asyncio.wait_for, which it uses, can swallow a cancellation
+        # (before Python 3.12): a cancelled job would go on for ever.
+        opening = self._client.connect(address, min(timeout_ms, CONNECT_TIMEOUT_MS))
+        return await asyncio.shield(asyncio.get_running_loop().create_task(opening))
 
     async def request(
         self, address: str, command: RemotingCommand, timeout_ms: int
     ) -> RemotingCommand:
-        """Ask and wait for the reply, whatever its code (see `RemotingClient.request`)."""
-        return await self._client.request(address, command, timeout_ms)
+        """Ask and wait for the reply, whatever its code.
+
+        Raises:
+            ConnectError: the request never left.
+            ConnectionLostError, RequestTimeoutError: it may have been carried out.
+        """
+        deadline_ms = mono_ms() + timeout_ms
+        connection = await self.connect(address, timeout_ms)
+        left_ms = deadline_ms - mono_ms()
+        if left_ms <= 0:
+            raise ConnectError(address, f"not open before the {timeout_ms} ms were over")
+        return await connection.request(command, left_ms)
 
     async def oneway(self, address: str, command: RemotingCommand) -> None:
-        """Send what needs no reply."""
-        await self._client.oneway(address, command)
+        """Send what needs no reply.
+
+        Raises:
+            ConnectError: it never left.
+        """
+        (await self.connect(address, CONNECT_TIMEOUT_MS)).oneway(command)
 
     async def drop_connections(self) -> None:
         """Close every connection; the next request opens its own."""

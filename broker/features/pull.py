@@ -177,14 +177,15 @@ def tag_codes(expression: str) -> Codes:
 
 def _run(service: PullService, p: _Pull, *, may_wait: bool) -> HandlerResult:
     header = p.header
+    if may_wait:
+        # On arrival only: when a held pull runs again, its offset may be an old one.
+        _commit_offset(service, p)
     found = _find(service, p)
     if not found.units:
         if may_wait and _hold(service, p, found):
             return None
-        _commit_offset(service, p)
         service.stats.on_get(0)
         return _reply(p, found, _code(service, header, found), b"")
-    _commit_offset(service, p)
     service.stats.on_get(len(found.units))
     body = service.reader.read_units_nowait(found.units)
     if body is not None:

@@ -27,8 +27,9 @@ def lead(s: RaftState) -> None:
     s.unsettled_transfers.clear()
     s.calm_since_ms = s.now_ms
     s.change_role(Role.LEADER, s.config.self_id)
-    for peer in s.linked:
-        _open_session(s, peer)
+    for peer in s.config.peers:
+        if peer in s.linked:
+            _open_session(s, peer)
     beat(s)
     s.emit(AppendNoop(s.term))
 

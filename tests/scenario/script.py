@@ -15,7 +15,8 @@ Nothing is delivered and no time passes unless a command says so:
     cut n0 | n1 n2                nothing passes between the sides; connections break
     cut n0 -> n1                  nothing passes in this direction
     heal                          everything passes again
-    hold n0 -> n1 [control|push]  packets wait at the door; `release`, `drop`: let in, lose
+    hold n0 -> n1 [control|push]  packets wait at the door; `release`, `drop`: let in, lose;
+                                  answers to what is let in need a `deliver`
     reconnect n0 n1               a new push connection; what waits on the old one goes astray
     strays                        pushes that went astray arrive after all
     repeat n0 -> n1               the last push of the connection arrives once more
@@ -27,7 +28,7 @@ Nothing is delivered and no time passes unless a command says so:
     transfer n0 [n1]              ask a leader to hand over
     status [n0 …], lease n0       print
     show all|most|roles|nothing   how much of what happens is printed: `most` (at first) leaves
-                                  heartbeats out, `roles` has leaders and commits only
+                                  heartbeats and connections out, `roles` has leaders and commits only
 """
 
 import re
@@ -36,7 +37,14 @@ from random import Random
 
 from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Commit, Role, RoleChanged, TransferEnded
-from ledgermq.dledger.raft.events import PeerDied, Received, Tick, TransferRequested
+from ledgermq.dledger.raft.events import (
+    LinkDown,
+    LinkUp,
+    PeerDied,
+    Received,
+    Tick,
+    TransferRequested,
+)
 from ledgermq.dledger.raft.messages import Heartbeat, HeartbeatReply
 from tests.sim.describe import Lost, describe, status_text
 from tests.sim.harness import Cluster, Record
@@ -170,11 +178,11 @@ class Script:
     def _release(self, args: str) -> None:
         if args.startswith("disk "):
             self.cluster.nodes[NodeId(args[5:])].hold_disk(held=False)
+            self.cluster.run_due()
         else:
             arrow, kinds = _kinds(args)
             for push in kinds:
                 self.cluster.network.release(*_arrow(arrow), push=push)
-        self.cluster.run_due()
 
     def _drop(self, args: str) -> None:
         arrow, kinds = _kinds(args)
@@ -269,7 +277,7 @@ class Script:
             return isinstance(thing, Commit | TransferEnded)
         if isinstance(thing, Received | Lost):
             return not isinstance(thing.message, Heartbeat | HeartbeatReply)
-        return True
+        return not isinstance(thing, LinkUp | LinkDown)
 
 
 def _options(args: str) -> tuple[list[str], dict[str, str]]:

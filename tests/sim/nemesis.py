@@ -147,6 +147,7 @@ def weather(rng: Random) -> Conditions:
         sync_ms=(1, rng.choice((2, 20, 120))),
         fetch_ms=(0, 3),
         reconnect_ms=(1, 100),
+        hang_up_ms=(50, 1000),
         break_ms=(50, 1500),
         loss=rng.choice((0.0, 0.0, 0.02, 0.15)),
     )

@@ -27,6 +27,8 @@ class Conditions:
     sync_ms: Span = (0, 0)
     fetch_ms: Span = (0, 0)
     reconnect_ms: Span = (0, 0)
+    # A member without room closes the connection so much later.
+    hang_up_ms: Span = (1000, 1000)
     # A cut push connection is noticed after this.
     break_ms: Span = (0, 0)
     # Share of control messages that are lost.
@@ -237,7 +239,7 @@ class Network:
 
     def hang_up_later(self, source: NodeId, target: NodeId) -> None:
         """The target closes the connection, so that the next one starts anew."""
-        delay_ms = self.pick(self.conditions.reconnect_ms)
+        delay_ms = self.pick(self.conditions.hang_up_ms)
         self._host.schedule(delay_ms, lambda: self.break_connection(source, target))
 
     def forget(self, node: NodeId) -> None:
