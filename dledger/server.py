@@ -33,6 +33,7 @@ from .store.hard_state import HardState
 from .store.identity import StoreIdentity
 from .store.ledger import Ledger
 from .store.recovery import open_ledger, term_runs
+from .store.zero_ahead import ZeroAhead
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class LogServer:
         )
         self._flusher = Flusher(self.ledger, on_durable=self._durable, on_failure=self._stop)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        if config.sync_flush:
+            self.ledger.zero_ahead = ZeroAhead(self.ledger.data, self._readers)
         self._queue: deque[Effect] = deque()
         self._running_effects = False
         self._payload = b""

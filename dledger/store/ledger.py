@@ -10,6 +10,7 @@ from .entry_index import EntryIndex, IndexUnit
 from .hard_state import Mark, MarkFile
 from .segments import Segments
 from .tail_cache import TailCache
+from .zero_ahead import ZeroAhead
 
 
 class Ledger:
@@ -32,6 +33,8 @@ class Ledger:
         self.cache = TailCache()
         # Rises with every cut: a sync begun before it proves nothing past it.
         self.epoch = 0
+        # Set by a member that syncs before it counts an entry.
+        self.zero_ahead: ZeroAhead | None = None
         self._pending: list[bytes] = []
         self._pending_start = 0
         self._writes: list[tuple[int, bytes]] = []
@@ -93,6 +96,8 @@ class Ledger:
         first, count = self.end_index + 1, self._staged - self.end_index
         if not count:
             return 0
+        if self.zero_ahead is not None:
+            self.zero_ahead.before_write(self._staged_pos)
         try:
             for pos, data in writes:
                 self.data.write(pos, data)
@@ -105,6 +110,8 @@ class Ledger:
         self.chain = self._staged_chain
         if self.index.needs_flush:
             self.index.flush()
+        if self.zero_ahead is not None:
+            self.zero_ahead.after_write(self.end_pos)
         return count
 
     def _undo_staged(self, writes: list[tuple[int, bytes]]) -> None:
@@ -170,6 +177,8 @@ class Ledger:
         unit = self._unit(first)
         old_end_pos, old_end = self.end_pos, self.end_index
         self.epoch += 1
+        if self.zero_ahead is not None:
+            self.zero_ahead.settle()
         chain, end_pos = 0, 0
         if first > 0:
             before = self._unit(first - 1)
@@ -183,6 +192,8 @@ class Ledger:
         self.data.sync()
         self.end_index, self.end_pos, self.chain = first - 1, end_pos, chain
         self._staged, self._staged_pos, self._staged_chain = first - 1, end_pos, chain
+        if self.zero_ahead is not None:
+            self.zero_ahead.cut(end_pos)
         if self.marks.mark.index >= first:
             self.save_mark(self.marks.mark.commit)
 
@@ -250,6 +261,8 @@ class Ledger:
         """Stop cleanly: mark and close."""
         if self._staged != self.end_index:
             raise InvariantError("closed with staged entries")
+        if self.zero_ahead is not None:
+            self.zero_ahead.settle()
         self.save_mark(commit, clean=True)
         self.index.close()
         self.data.close()

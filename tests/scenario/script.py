@@ -28,7 +28,7 @@ Nothing is delivered and no time passes unless a command says so:
     transfer n0 [n1]              ask a leader to hand over
     status [n0 …], lease n0       print
     show all|most|roles|nothing   how much of what happens is printed: `most` (at first) leaves
-                                  heartbeats and connections out, `roles` has leaders and commits only
+                                  heartbeats and connections out, `roles` has leaders and commits
 """
 
 import re
