@@ -196,21 +196,7 @@ class QueueCalls:
             raise NoLeader(queue.topic, 0, detail, nameserver=names)
         # Only the leader stores offsets.
         carried = commit if address == route.master(queue.broker_name) else None
-        header = PullMessageRequest(
-            consumer_group=self._group,
-            topic=queue.topic,
-            queue_id=queue.queue_id,
-            queue_offset=offset,
-            max_msg_nums=max_messages,
-            sys_flag=(_COMMIT_BIT if carried is not None else 0)
-            | (_SUSPEND_BIT if suspend_ms else 0)
-            | _SUBSCRIPTION_BIT,
-            commit_offset=carried or 0,
-            suspend_timeout_millis=suspend_ms,
-            sub_version=subscription.version,
-            subscription=subscription.expression,
-            expression_type="TAG",
-        )
+        header = self._pull_header(queue, offset, subscription, max_messages, suspend_ms, carried)
         command = request(RequestCode.PULL_MESSAGE, header.to_ext())
         try:
             reply = await self._instance.transport.request(
@@ -240,6 +226,32 @@ class QueueCalls:
         await self._ask_leader("send back", queue, code, header, timeout_ms)
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _pull_header(
+        self,
+        queue: MessageQueue,
+        offset: int,
+        subscription: Subscription,
+        max_messages: int,
+        suspend_ms: int,
+        commit: int | None,
+    ) -> PullMessageRequest:
+        flags = _SUBSCRIPTION_BIT
+        flags |= _COMMIT_BIT if commit is not None else 0
+        flags |= _SUSPEND_BIT if suspend_ms else 0
+        return PullMessageRequest(
+            consumer_group=self._group,
+            topic=queue.topic,
+            queue_id=queue.queue_id,
+            queue_offset=offset,
+            max_msg_nums=max_messages,
+            sys_flag=flags,
+            commit_offset=commit or 0,
+            suspend_timeout_millis=suspend_ms,
+            sub_version=subscription.version,
+            subscription=subscription.expression,
+            expression_type="TAG",
+        )
 
     def _commit_header(self, queue: MessageQueue, offset: int) -> UpdateConsumerOffsetRequest:
         return UpdateConsumerOffsetRequest(

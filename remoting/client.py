@@ -50,7 +50,9 @@ class RemotingClient:
             self._opening[address] = opening
             opening.add_done_callback(lambda t: self._opened(address, t))
         try:
-            return await asyncio.wait_for(asyncio.shield(opening), timeout_ms / 1000)
+            # Not wait_for: on Python 3.11 it can swallow the caller's own cancellation.
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await asyncio.shield(opening)
         except TimeoutError as e:
             raise ConnectError(address, f"no connection within {timeout_ms} ms") from e
         except asyncio.CancelledError:
@@ -98,6 +100,7 @@ class RemotingClient:
                 self._registry,
                 on_close=lambda c: self._closed(address, c),
                 serialize_type=self._serialize_type,
+                reads_while_clogged=True,
             )
 
         try:

@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         on_close: Callable[["Connection"], None] | None = None,
         max_frame_bytes: int = frame.MAX_FRAME_BYTES,
         serialize_type: frame.SerializeType = frame.SerializeType.JSON,
+        reads_while_clogged: bool = False,
     ) -> None:
         self.remote = "?"
         self.local = "?"
@@ -58,6 +59,9 @@ class Connection(asyncio.Protocol):
         self._on_close = on_close
         self._decoder = frame.CommandDecoder(max_frame_bytes)
         self._serialize_type = serialize_type
+        # The side that asks goes on reading answers while the other side does not read; else two
+        # peers that wait for each other to read would wait for ever.
+        self._reads_while_clogged = reads_while_clogged
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._pending: dict[int, tuple[OnReply, int, int, int]] = {}
@@ -94,6 +98,8 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Asyncio: the other side does not read; take no more requests from it."""
+        if self._reads_while_clogged:
+            return
         if self._transport and not self._transport.is_closing():
             self._transport.pause_reading()
 

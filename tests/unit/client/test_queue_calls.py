@@ -203,7 +203,7 @@ class TestPull:
             return reply
 
         trio.broker.hooks[PULL] = damage
-        with pytest.raises(PeerError, match="queueId=0.*cannot be read"):
+        with pytest.raises(PeerError, match=r"queueId=0.*cannot be read"):
             await self.pull(calls)
 
 

@@ -97,9 +97,7 @@ class Member:
     ) -> tuple[Effect, ...]:
         """Refusal of `prev`; conflict is (index, term)."""
         index, term = conflict
-        return self.receive(
-            PushReply(peer, self.core.term, session, False, -1, prev, term, index)
-        )
+        return self.receive(PushReply(peer, self.core.term, session, False, -1, prev, term, index))
 
 
 def member(
