@@ -50,7 +50,7 @@ check() {
     part "Types" tool mypy
     part "Types of the scripts" tool mypy --strict bin/cluster.py bin/ports.py
     part "Import rules" import_rules
-    part "Quick tests" tool pytest -q -n 2 --dist loadfile -m "$QUICK"
+    part "Quick tests" tool pytest -q -n 2 --dist loadfile --timeout 60 -m "$QUICK"
 }
 
 # The Java clients of tests/interop need these; a continuous integration run must not skip them.
@@ -86,13 +86,13 @@ case ${1:-all} in
 all)
     check
     part "Java for the interop tests" need_java
-    part "Tests with real processes" tool pytest -q -m "slow or chaos or interop"
+    part "Tests with real processes" tool pytest -q --timeout 300 -m "slow or chaos or interop"
     ;;
 check) check ;;
-drill) part "Drills" tool pytest -q -s -m "chaos" ;;
+drill) part "Drills" tool pytest -q -s --timeout 300 -m "chaos" ;;
 interop)
     part "Java for the interop tests" need_java
-    part "Interop tests" tool pytest -q -m "interop"
+    part "Interop tests" tool pytest -q --timeout 300 -m "interop"
     ;;
 format) format ;;
 esac

@@ -6,7 +6,7 @@ the queue offsets right, and only then does the node take sends and show itself 
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,11 +15,8 @@ from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
-from ledgermq.remoting.clock import wall_ms
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
-from ledgermq.remoting.message_id import pack_host
-from ledgermq.remoting.message_record import encode_record
 from ledgermq.remoting.message_types import SysFlag
 
 from . import topics
@@ -29,25 +26,21 @@ from .metadata import (
     GroupPut,
     Metadata,
     Noop,
-    Offsets,
-    OffsetsPut,
     Op,
     TopicDelete,
     TopicPut,
-    encode_op,
 )
+from .offset_buffer import OffsetBuffer, OnDone
+from .record_builder import RecordBuilder
 from .stats import BrokerStats
 from .store.dispatch import Dispatcher
 from .writer import AppendResult, OutgoingRecord
 
 log = logging.getLogger(__name__)
 
-_INTERNAL = topics.INTERNAL_TOPIC.encode()
-# Fixed part of a record with IPv4 hosts and a one-byte topic length; see message-format §1.
-_FIXED_BYTES = 91
-_V6_EXTRA_BYTES = 12
-
-OnDone = Callable[[AppendResult | PeerError], None]
+# After a refused system topic: the disk was full.
+_RETRY_S = 1.0
+_MAX_OFFSETS_BYTES = 1 << 20
 
 
 class _Pending(NamedTuple):
@@ -79,18 +72,21 @@ class Node:
         self.stats = stats
         self.ready = False
         self._on_ready = on_ready
-        self._store_host = pack_host(config.address)
+        self._records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms)
         self._log: LogServer | None = None
         self._dispatcher: Dispatcher | None = None
         self._pending: deque[_Pending] = deque()
         self._pending_bytes = 0
         self._next_offsets: dict[tuple[str, int], int] = {}
-        self._topic_bytes: dict[str, bytes] = {}
-        self._deleting: set[str] = set()
-        self._last_store_ms = 0
+        # Topic -> deletions in the log that are not applied yet.
+        self._deleting: Counter[str] = Counter()
         self._preparing = False
-        self._offsets: Offsets = {}
-        self._offset_timer: asyncio.TimerHandle | None = None
+        self._offsets = OffsetBuffer(
+            config.offset_flush_interval_ms,
+            min(_MAX_OFFSETS_BYTES, config.mapped_file_size_commit_log // 4),
+            may_write=lambda: self.ready,
+            write=self._append_op,
+        )
 
     def attach(self, log_server: LogServer, dispatcher: Dispatcher) -> None:
         """Connect to the log, before it starts."""
@@ -117,6 +113,11 @@ class Node:
         return self.ready
 
     @property
+    def leads_surely(self) -> bool:
+        """Whether this node is the ready leader and nobody else can be: it holds the lease."""
+        return self.ready and self.log.has_lease()
+
+    @property
     def pending_count(self) -> int:
         """Appends that wait for their commit."""
         return len(self._pending)
@@ -129,15 +130,9 @@ class Node:
         Its rollback type keeps it out of every queue, here and in upstream's recovery: how many
         records of the internal queue lie before it is not known yet.
         """
-        payload = encode_op(Noop(term=term, leader=self.config.dleger_self_id))
-        size = self._record_size(len(_INTERNAL), len(payload), 0, self._store_host)
-
-        def build(offset: int) -> bytes:
-            return self._record(
-                _INTERNAL, 0, 0, offset, payload, sys_flag=SysFlag.TRANSACTION_ROLLBACK
-            )
-
-        return size, build
+        record = self._records.internal(Noop(term=term, leader=self.config.dleger_self_id))
+        record.sys_flag = SysFlag.TRANSACTION_ROLLBACK
+        return self._records.size(record), lambda offset: self._records.encode(record, 0, offset)
 
     def on_role(self, role: Role, term: int, leader: NodeId | None) -> None:
         """Raft's role changed."""
@@ -157,7 +152,7 @@ class Node:
         while self._pending and self._pending[0].log_index <= index:
             done = self._pending.popleft()
             self._pending_bytes -= done.size
-            done.on_done(done.result)
+            _settle(done.on_done, done.result)
         if not self.ready and self.log.is_leader and index >= self.log.core.term_first_index:
             self._prepare(index)
 
@@ -176,9 +171,14 @@ class Node:
                 self._append_op(TopicPut(config=topic), self._prepared)
 
     def _prepared(self, result: AppendResult | PeerError) -> None:
-        """A system topic was put; if it could not be, the next applied entry tries again."""
-        if isinstance(result, PeerError):
+        """A system topic was put; if it could not be, all that are missing are put again."""
+        if isinstance(result, PeerError) and self._preparing:
             self._preparing = False
+            asyncio.get_running_loop().call_later(_RETRY_S, self._prepare_again)
+
+    def _prepare_again(self) -> None:
+        if not self.ready and not self._preparing and self.log.is_leader:
+            self._prepare(self.dispatcher.applied)
 
     def on_append_failed(self, error: Exception) -> None:
         """What was staged is not in the log: no room on the disk."""
@@ -187,14 +187,14 @@ class Node:
         for _ in failed:
             self._pending_bytes -= self._pending.pop().size
         self._next_offsets.clear()
-        refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {error}")
-        for pending in failed:
-            pending.on_done(refusal)
         # Offsets of appends that are written but not dispatched count too.
         for pending in self._pending:
             if isinstance(pending.result, _Placed):
                 key = pending.result.queue
                 self._next_offsets[key] = pending.result.queue_offset + 1
+        refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {error}")
+        for pending in failed:
+            _settle(pending.on_done, refusal)
 
     def _fail_pending(self, reason: str) -> None:
         pending, self._pending = self._pending, deque()
@@ -203,7 +203,12 @@ class Node:
             ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
         )
         for p in pending:
-            p.on_done(refusal)
+            _settle(p.on_done, refusal)
+
+    def close(self) -> None:
+        """The node stops: append nothing more."""
+        self.ready = False
+        self._offsets.clear()
 
     # --- appending ----------------------------------------------------------------------------
 
@@ -245,103 +250,42 @@ class Node:
             )
         if message.topic not in self.metadata.topics or message.topic in self._deleting:
             return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {message.topic} does not exist")
-        return None
+        return self._records.misfit(message)
 
     def _place(self, m: OutgoingRecord, on_done: OnDone) -> AppendResult:
+        """Give a record its offsets and stage it; nothing has changed when this raises."""
         key = (m.topic, m.queue_id)
         queue_offset = self._next_offsets.get(key)
         if queue_offset is None:
             queue_offset = self.dispatcher.queues.get(*key).max_offset
-        self._next_offsets[key] = queue_offset + 1
-        topic = self._topic_bytes.get(m.topic)
-        if topic is None:
-            topic = self._topic_bytes[m.topic] = m.topic.encode()
-        size = self._record_size(len(topic), len(m.body), len(m.properties), m.born_host)
-        offset = self.log.reserve(size)
-        record = encode_record(
-            topic=topic,
-            queue_id=m.queue_id,
-            flag=m.flag,
-            queue_offset=queue_offset,
-            physical_offset=offset,
-            sys_flag=m.sys_flag,
-            born_timestamp_ms=m.born_timestamp_ms,
-            born_host=m.born_host,
-            store_timestamp_ms=self._store_ms(),
-            store_host=self._store_host,
-            reconsume_times=m.reconsume_times,
-            prepared_transaction_offset=m.prepared_transaction_offset,
-            body=m.body,
-            properties=m.properties,
-        )
+        offset = self.log.reserve(self._records.size(m))
+        record = self._records.encode(m, queue_offset, offset)
         result = _Placed(queue_offset, offset, key)
-        self._stage(record, result, on_done)
-        return result
-
-    def _stage(self, record: bytes, result: AppendResult, on_done: OnDone) -> None:
-        index = self.log.stage(record)
-        self._pending.append(_Pending(index, len(record), result, on_done))
+        self._pending.append(_Pending(self.log.stage(record), len(record), result, on_done))
         self._pending_bytes += len(record)
-
-    def _store_ms(self) -> int:
-        """The wall clock, but never before the last record: times in the log do not fall."""
-        self._last_store_ms = max(wall_ms(), self._last_store_ms, self.dispatcher.last_store_ms)
-        return self._last_store_ms
-
-    def _record_size(self, topic: int, body: int, properties: int, born_host: bytes) -> int:
-        size = _FIXED_BYTES + topic + body + properties + (1 if topic > 127 else 0)
-        size += _V6_EXTRA_BYTES if len(born_host) > 8 else 0
-        return size + (_V6_EXTRA_BYTES if len(self._store_host) > 8 else 0)
-
-    def _record(
-        self,
-        topic: bytes,
-        queue_id: int,
-        queue_offset: int,
-        offset: int,
-        body: bytes,
-        *,
-        sys_flag: int,
-    ) -> bytes:
-        now_ms = self._store_ms()
-        return encode_record(
-            topic=topic,
-            queue_id=queue_id,
-            flag=0,
-            queue_offset=queue_offset,
-            physical_offset=offset,
-            sys_flag=sys_flag,
-            born_timestamp_ms=now_ms,
-            born_host=self._store_host,
-            store_timestamp_ms=now_ms,
-            store_host=self._store_host,
-            reconsume_times=0,
-            prepared_transaction_offset=0,
-            body=body,
-            properties=b"",
-        )
+        self._next_offsets[key] = queue_offset + 1
+        return result
 
     # --- metadata -----------------------------------------------------------------------------
 
     def _append_op(self, op: Op, on_done: OnDone) -> None:
         """Append a change of the metadata; only by a leader whose no-op is dispatched."""
-        payload = encode_op(op)
-        key = (topics.INTERNAL_TOPIC, 0)
-        queue_offset = self._next_offsets.get(key)
-        if queue_offset is None:
-            queue_offset = self.dispatcher.queues.get(*key).max_offset
-        self._next_offsets[key] = queue_offset + 1
-        size = self._record_size(len(_INTERNAL), len(payload), 0, self._store_host)
-        offset = self.log.reserve(size)
-        record = self._record(_INTERNAL, 0, queue_offset, offset, payload, sys_flag=0)
-        self._stage(record, _Placed(queue_offset, offset, key), on_done)
+        record = self._records.internal(op)
+        refusal = self._records.misfit(record)
+        if refusal is not None:
+            on_done(refusal)
+            return
+        self._place(record, on_done)
 
-    async def _change(self, op: Op) -> None:
+    async def _change(self, op: Op, on_done: OnDone | None = None) -> None:
+        """Append and wait; `on_done` hears of it even when the caller has been cancelled."""
         if not self.ready:
             raise not_leader()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(result: AppendResult | PeerError) -> None:
+            if on_done is not None:
+                on_done(result)
             if future.done():
                 return
             if isinstance(result, PeerError):
@@ -354,20 +298,28 @@ class Node:
 
     async def put_topic(self, config: TopicConfig) -> None:
         """See `MetadataWriter.put_topic`."""
-        if self.metadata.topics.get(config.topic_name) != config:
+        name = config.topic_name
+        if name in self._deleting or self.metadata.topics.get(name) != config:
             await self._change(TopicPut(config=config))
 
     async def delete_topic(self, name: str) -> None:
         """See `MetadataWriter.delete_topic`; from now on the topic takes no messages."""
-        self._deleting.add(name)
-        try:
-            await self._change(TopicDelete(name=name))
-        finally:
-            self._deleting.discard(name)
+        if not self.ready:
+            raise not_leader()
+        self._deleting[name] += 1
+        await self._change(TopicDelete(name=name), lambda r: self._topic_deleted(name, r))
+
+    def _topic_deleted(self, name: str, result: AppendResult | PeerError) -> None:
+        """At the moment the deletion is applied: a topic of that name begins at 0 again."""
+        self._deleting[name] -= 1
+        if self._deleting[name] <= 0:
+            del self._deleting[name]
+        if isinstance(result, PeerError):
+            return
         for key in [k for k in self._next_offsets if k[0] == name]:
             del self._next_offsets[key]
-        for by_topic in self._offsets.values():
-            by_topic.pop(name, None)
+        self._records.forget_topic(name)
+        self._offsets.drop_topic(name)
 
     async def put_group(self, config: SubscriptionGroupConfig) -> None:
         """See `MetadataWriter.put_group`."""
@@ -376,58 +328,25 @@ class Node:
 
     async def delete_group(self, name: str, clean_offsets: bool) -> None:
         """See `MetadataWriter.delete_group`."""
-        if clean_offsets:
-            self._offsets.pop(name, None)
+        if self.ready and clean_offsets:
+            self._offsets.drop_group(name)
         await self._change(GroupDelete(name=name, clean_offsets=clean_offsets))
 
     # --- consumer offsets ---------------------------------------------------------------------
 
     def commit_offset(self, group: str, topic: str, queue_id: int, offset: int) -> None:
         """See `MetadataWriter.commit_offset`."""
-        if self.query_offset(group, topic, queue_id) == offset:
-            return
-        self._offsets.setdefault(group, {}).setdefault(topic, {})[queue_id] = offset
-        if self._offset_timer is None:
-            interval_s = self.config.offset_flush_interval_ms / 1000
-            loop = asyncio.get_running_loop()
-            self._offset_timer = loop.call_later(interval_s, self.flush_offsets)
+        if self.query_offset(group, topic, queue_id) != offset:
+            self._offsets.put(group, topic, queue_id, offset)
 
     def query_offset(self, group: str, topic: str, queue_id: int) -> int | None:
         """See `MetadataWriter.query_offset`."""
-        pending = self._offsets.get(group, {}).get(topic, {}).get(queue_id)
-        return pending if pending is not None else self.metadata.offset(group, topic, queue_id)
+        moved = self._offsets.get(group, topic, queue_id)
+        return moved if moved is not None else self.metadata.offset(group, topic, queue_id)
 
     def flush_offsets(self) -> None:
-        """Put the offsets that moved into the log, as one record.
-
-        They stay visible here until the record is applied, and go again if it is not.
-        """
-        if self._offset_timer is not None:
-            self._offset_timer.cancel()
-            self._offset_timer = None
-        if not self._offsets or not self.ready:
-            return
-        moved: Offsets = {g: {t: dict(q) for t, q in ts.items()} for g, ts in self._offsets.items()}
-        self._append_op(OffsetsPut(offsets=moved), lambda r: self._offsets_done(moved, r))
-
-    def _offsets_done(self, moved: Offsets, result: AppendResult | PeerError) -> None:
-        if isinstance(result, PeerError):
-            return
-        for group, by_topic in moved.items():
-            for topic, queues in by_topic.items():
-                waiting = self._offsets.get(group, {}).get(topic, {})
-                for queue_id, offset in queues.items():
-                    if waiting.get(queue_id) == offset:
-                        del waiting[queue_id]
-        self._offsets = {
-            g: kept
-            for g, ts in self._offsets.items()
-            if (kept := {t: q for t, q in ts.items() if q})
-        }
-        if self._offsets and self._offset_timer is None:
-            self._offset_timer = asyncio.get_running_loop().call_later(
-                self.config.offset_flush_interval_ms / 1000, self.flush_offsets
-            )
+        """Put the offsets that moved into the log now."""
+        self._offsets.flush()
 
 
 class _Placed(AppendResult):
@@ -446,6 +365,14 @@ def not_leader() -> PeerError:
         ResponseCode.SERVICE_NOT_AVAILABLE,
         "[NOT_LEADER]this node does not lead its group; ask a name server for the route again",
     )
+
+
+def _settle(on_done: OnDone, result: AppendResult | PeerError) -> None:
+    """Tell one; what goes wrong there must not keep the others from their answers."""
+    try:
+        on_done(result)
+    except Exception:
+        log.exception("an append could not be answered")
 
 
 def _ignore(_result: AppendResult | PeerError) -> None:

@@ -34,6 +34,7 @@ Nothing is delivered and no time passes unless a command says so:
 import re
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Commit, Role, RoleChanged, TransferEnded
@@ -98,7 +99,7 @@ class Script:
 
     def _stopped(self, args: str) -> None:
         count, options = _options(args)
-        config: dict[str, object] = {}
+        config: dict[str, Any] = {}
         if "batch" in options:
             config["max_batch_bytes"] = int(options["batch"]) * ENTRY_SIZE_BYTES
         if "window" in options:

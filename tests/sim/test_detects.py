@@ -1,5 +1,7 @@
 """The random runs must be able to fail: each test breaks one rule of the core and is caught."""
 
+from typing import Any
+
 import pytest
 
 from ledgermq.dledger.ids import NONE
@@ -81,16 +83,20 @@ def count_pre_votes_as_votes(s: RaftState, m: VoteReply) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_broken_rule_is_caught(module, name, broken, invariants, monkeypatch):
+def test_a_broken_rule_is_caught(
+    module: Any, name: str, broken: Any, invariants: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, name, broken)
     assert caught() in invariants
 
 
-def test_a_vote_that_is_not_written_is_caught(monkeypatch):
+def test_a_vote_that_is_not_written_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.sim.store.SimStore.save_hard_state", lambda s, t, v: None)
     assert caught() in {"durable_votes", "persisted_term"}
 
 
-def test_an_answer_to_another_question_counted_as_a_vote_is_caught(monkeypatch):
+def test_an_answer_to_another_question_counted_as_a_vote_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(core._MESSAGES, VoteReply, count_pre_votes_as_votes)
     assert caught() in {"one_leader_per_term", "leader_completeness"}

@@ -90,3 +90,10 @@ def seeds() -> list[list[int]]:
 def test_every_invariant_holds_after_every_event(group: list[int]) -> None:
     for seed in group:
         run_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [3, 0x42], ids=hex)
+def test_a_seed_gives_the_same_run(seed: int) -> None:
+    first, second = (run_seed(seed) for _ in range(2))
+    assert first.story() == second.story()
+    assert (first.now_ms, first.steps) == (second.now_ms, second.steps)

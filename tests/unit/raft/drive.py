@@ -191,3 +191,19 @@ def heartbeat(term: int, *, sender: NodeId = N1, commit: int = -1, seq: int = 1)
 def echo(sender: NodeId, term: int, seq: int) -> HeartbeatReply:
     """The follower hears it."""
     return HeartbeatReply(sender, term, seq)
+
+
+def synced(**kwargs: Any) -> tuple[Member, dict[NodeId, int]]:
+    """A leader whose followers hold everything, and their sessions."""
+    m, sessions = leader(**kwargs)
+    for peer, session in sessions.items():
+        m.ack(peer, session, m.core.log.last_index - 1)
+        m.fetch(peer)
+        m.ack(peer, session, m.core.log.last_index)
+    return m, sessions
+
+
+def hear_all(m: Member) -> None:
+    """Both followers echo the newest heartbeat."""
+    for peer in (N1, N2):
+        m.receive(echo(peer, m.core.term, m.core._s.heartbeat_seq))

@@ -1,0 +1,262 @@
+"""Queue offsets stay dense whatever is refused, deleted or lost on the way to the log."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledgermq.broker import node as node_module
+from ledgermq.broker import record_builder
+from ledgermq.broker.app import BrokerApp
+from ledgermq.broker.writer import AppendResult, OutgoingRecord
+from ledgermq.dledger.errors import DiskFullError
+from ledgermq.dledger.store.ledger import Ledger
+from ledgermq.remoting.codes import RequestCode
+from ledgermq.remoting.command import request
+from ledgermq.remoting.errors import PeerError
+from ledgermq.remoting.message import pack_host
+from tests.support import until
+from tests.support.brokers import Brokers, pull_all, send_request
+
+
+def record(body: bytes = b"x", topic: str = "T", properties: bytes = b"") -> OutgoingRecord:
+    return OutgoingRecord(
+        topic, 0, body, properties, 0, 0, 1_700_000_000_000, pack_host("1.2.3.4:5")
+    )
+
+
+async def append(app: BrokerApp, *records: OutgoingRecord) -> list[AppendResult | PeerError]:
+    """Append one by one in one go; the outcomes in order, each exactly once."""
+    outcomes: list[AppendResult | PeerError] = []
+    for r in records:
+        app.node.append(r, outcomes.append)
+    await until(lambda: len(outcomes) >= len(records), what="an outcome for every append")
+    await asyncio.sleep(0)
+    assert len(outcomes) == len(records)
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(record(properties=b"k\x01" + b"v" * 32_800), id="properties over 32767 bytes"),
+        pytest.param(record(b"b" * 70_000), id="record over the size of a segment"),
+    ],
+)
+async def test_a_record_that_fits_nowhere_leaves_no_hole(
+    tmp_path: Path, refused: OutgoingRecord
+) -> None:
+    async with Brokers(tmp_path, mapped_file_size_commit_log=64 << 10) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        first, bad, second = await append(app, record(), refused, record())
+        assert isinstance(bad, PeerError)
+        assert bad.code == 13
+        assert isinstance(first, AppendResult)
+        assert isinstance(second, AppendResult)
+        assert (first.queue_offset, second.queue_offset) == (0, 1)
+        assert not app.failed.done()
+        # A batch is stored whole or not at all.
+        outcomes: list[Any] = []
+        assert app.node.append_all([record(), refused, record()], outcomes.append) == []
+        assert [o.code for o in outcomes] == [13]
+        assert [m.queue_offset for m in await pull_all(group, "T")] == [0, 1]
+
+
+async def test_a_topic_deleted_by_a_client_that_left_can_be_created_again(tmp_path: Path) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        await append(app, *[record() for _ in range(5)])
+        deleting = asyncio.create_task(app.node.delete_topic("T"))
+        await asyncio.sleep(0)
+        deleting.cancel()
+        # Until the deletion is applied nothing may be stored behind it and answered with success.
+        (late,) = await append(app, record())
+        assert isinstance(late, PeerError)
+        await until(lambda: "T" not in app.metadata.topics)
+        await group.create_topic("T")
+        assert await group.send("T", b"new") == 0
+        assert [m.body for m in await pull_all(group, "T")] == [b"new"]
+        assert not app.failed.done()
+
+
+async def test_a_topic_created_while_its_deletion_is_under_way_exists_afterwards(
+    tmp_path: Path,
+) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        await append(app, *[record() for _ in range(3)])
+        config = app.metadata.topics["T"]
+        deleting = asyncio.create_task(app.node.delete_topic("T"))
+        await asyncio.sleep(0)
+        await app.node.put_topic(config)
+        await deleting
+        assert "T" in app.metadata.topics
+        assert await group.send("T") == 0
+
+
+async def test_offsets_of_a_deleted_topic_do_not_reach_the_next_one(tmp_path: Path) -> None:
+    async with Brokers(tmp_path, offset_flush_interval_ms=60_000) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        app.node.commit_offset("CG", "T", 0, 99)
+        await group.delete_topic("T")
+        await group.create_topic("T")
+        assert app.node.query_offset("CG", "T", 0) is None
+        app.node.flush_offsets()
+        await group.send("T")
+        assert app.metadata.offset("CG", "T", 0) is None
+
+
+async def test_one_answer_that_fails_does_not_cost_the_others_theirs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+
+        def broken(_: AppendResult | PeerError) -> None:
+            raise RuntimeError("the answer broke")
+
+        outcomes: list[Any] = []
+        app.node.append(record(), broken)
+        app.node.append(record(), outcomes.append)
+        await until(lambda: outcomes)
+        assert outcomes[0].queue_offset == 1
+        assert "the answer broke" in caplog.text
+        assert await group.send("T") == 2
+
+
+async def test_on_a_full_disk_sends_get_14_and_offsets_stay_dense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        assert await group.send("T") == 0
+
+        def full(*_: object) -> None:
+            raise DiskFullError("data: no room left on the device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(app.log.ledger.data, "write", full)
+            outcomes = await append(app, record(), record())
+            assert [o.code for o in outcomes if isinstance(o, PeerError)] == [14, 14]
+            reply = await group.ask(app, send_request("T"))
+            assert reply.code == 14
+            assert "no room" in (reply.remark or "")
+        assert await group.send("T") == 1
+        assert [m.queue_offset for m in await pull_all(group, "T")] == [0, 1]
+        assert app.node.pending_count == 0
+
+
+async def test_what_is_written_counts_when_the_rest_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the appends are in the log and not dispatched yet when the disk is full."""
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        outcomes: list[Any] = []
+        app.node.append(record(), outcomes.append)
+        app.log._flush_staged()  # in the log, not yet dispatched
+        app.node.append(record(), outcomes.append)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                app.log.ledger, "write_staged", _undo(app, DiskFullError("data: no room"))
+            )
+            app.log._flush_staged()
+        app.node.append(record(), outcomes.append)
+        await until(lambda: len(outcomes) == 3)
+        placed = [o.queue_offset for o in outcomes if isinstance(o, AppendResult)]
+        assert sorted(placed) == [0, 1]
+        assert [o.code for o in outcomes if isinstance(o, PeerError)] == [14]
+
+
+def _undo(app: BrokerApp, error: Exception) -> Any:
+    def write_staged() -> int:
+        app.log.ledger.drop_staged()
+        raise error
+
+    return write_staged
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [
+        pytest.param("send_queue_capacity", 3, id="by number"),
+        pytest.param("max_pending_send_bytes", 300, id="by bytes"),
+    ],
+)
+async def test_appends_over_a_bound_are_answered_busy(
+    tmp_path: Path, limit: str, value: int
+) -> None:
+    async with Brokers(tmp_path, **{limit: value}) as group:
+        await group.create_topic("T")
+        outcomes = await append(await group.leader(), *[record() for _ in range(10)])
+        busy = [o for o in outcomes if isinstance(o, PeerError)]
+        stored = [o.queue_offset for o in outcomes if isinstance(o, AppendResult)]
+        assert {o.code for o in busy} == {2}
+        assert "flow control" in busy[0].remark
+        assert 0 < len(stored) < 10
+        assert sorted(stored) == list(range(len(stored)))
+        assert await group.send("T") == len(stored)
+
+
+async def test_times_in_the_log_do_not_fall_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        ahead = 10_000_000
+        now = record_builder.wall_ms()
+        monkeypatch.setattr(record_builder, "wall_ms", lambda: now + ahead)
+        await group.send("T")
+        await group.stop()
+        monkeypatch.setattr(record_builder, "wall_ms", lambda: now)
+        await group.start()
+        await group.send("T")
+        first, second = [m.store_timestamp_ms for m in await pull_all(group, "T")]
+        assert first == now + ahead
+        assert second >= first
+
+
+async def test_a_leader_elected_on_a_full_disk_gets_ready_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Brokers(tmp_path)
+    monkeypatch.setattr(node_module, "_RETRY_S", 0.02, raising=False)
+    app = group.apps["n0"] = BrokerApp(group.config("n0"))
+    refused = 0
+
+    def write(self: Ledger) -> int:
+        nonlocal refused
+        if self._staged > 0 and refused < 3:  # the no-op, entry 0, has room
+            refused += 1
+            self.drop_staged()
+            raise DiskFullError("data: no room")
+        return write_staged(self)
+
+    write_staged = Ledger.write_staged
+    monkeypatch.setattr(Ledger, "write_staged", write)
+    await app.start()
+    try:
+        await group.leader()
+        assert refused == 3
+    finally:
+        await group.__aexit__()
+
+
+async def test_a_request_for_a_broken_batch_stores_nothing(tmp_path: Path) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        command = send_request("T", b"\x00\x00\x00\x05\x00", batch=True)
+        command.code = RequestCode.SEND_MESSAGE
+        reply = await group.ask(await group.leader(), command)
+        assert reply.code == 13
+        empty = request(RequestCode.SEND_BATCH_MESSAGE, command.ext, b"")
+        assert (await group.ask(await group.leader(), empty)).code == 13
+        assert await group.send("T") == 0
