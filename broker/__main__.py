@@ -57,9 +57,10 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         overrides = {"namesrvAddr": options.namesrv} if options.namesrv else {}
         path = Path(options.config) if options.config else None
-        config, warnings = load_config(path, overrides, os.environ)
-        if options.print_all or options.print_important:
-            _warn(warnings)
+        to_print = options.print_all or options.print_important
+        config, warnings = load_config(path, overrides, os.environ, to_print=to_print)
+        if to_print:
+            _warn(warnings, logged=False)
             items = all_items(config) if options.print_all else important_items(config)
             sys.stdout.write("".join(f"{item}\n" for item in items))
             return 0
@@ -120,10 +121,11 @@ async def _serve(config: BrokerConfig) -> int:
     return 0
 
 
-def _warn(warnings: list[str]) -> None:
+def _warn(warnings: list[str], *, logged: bool = True) -> None:
     for warning in warnings:
         _complain(f"warning: {warning}")
-        log.warning("%s", warning)
+        if logged:
+            log.warning("%s", warning)
 
 
 def _complain(text: str) -> None:

@@ -29,6 +29,7 @@ def load_config(
     overrides: Mapping[str, str],
     env: Mapping[str, str],
     *,
+    to_print: bool = False,
     local_ip: Callable[[], str] | None = None,
 ) -> tuple[BrokerConfig, list[str]]:
     """Read the configuration of a broker.
@@ -37,6 +38,7 @@ def load_config(
         path: a broker.conf, or None for none.
         overrides: upstream key -> text, from the command line.
         env: environment variables.
+        to_print: only shown, not run: what is wrong becomes a warning, defaults fill the rest.
         local_ip: where the default of brokerIP1 comes from.
 
     Returns:
@@ -52,13 +54,15 @@ def load_config(
         reading.take("namesrvAddr", env["NAMESRV_ADDR"], "environment NAMESRV_ADDR")
     for name, value in overrides.items():
         reading.take(name, value, "command line", repeated=True)
-    config = reading.result(env)
+    config = reading.result(env, to_print=to_print)
     config = replace(
         config,
         broker_name=config.broker_name or config.dleger_group,
         broker_ip1=config.broker_ip1 or (local_ip or first_address)(),
         mapped_file_size_consume_queue=_whole_units(config.mapped_file_size_consume_queue),
     )
+    if to_print:
+        return config, reading.warnings
     problems, warnings = check_rest(config, reading.place)
     if problems:
         raise CallerError("\n".join(problems))
@@ -106,6 +110,8 @@ class _Reading:
         self._read(field_name, name, value, place)
 
     def _take_other(self, name: str, value: str, place: str) -> None:
+        if not value and name in INERT:
+            return  # as `mqbroker -p` prints it
         self._inert[name] = value
         if name in INERT:
             self.warnings.append(_no_effect(place, name, INERT[name]))
@@ -129,15 +135,16 @@ class _Reading:
         if k.inert:
             self.warnings.append(_no_effect(place, name, k.inert))
 
-    def result(self, env: Mapping[str, str]) -> BrokerConfig:
+    def result(self, env: Mapping[str, str], *, to_print: bool) -> BrokerConfig:
         """The configuration as written, or one error with all there is to correct."""
         home = env.get("LEDGERMQ_USER_HOME")
         if home and "store_path_root_dir" not in self.values:
             self.values["store_path_root_dir"] = Path(home) / "store"
         config = BrokerConfig(**self.values, inert=self._inert)  # type: ignore[arg-type]
         problems = self._problems + check_group(config, self.place, self._broken)
-        if problems:
+        if problems and not to_print:
             raise CallerError("\n".join(problems))
+        self.warnings.extend(problems)
         return config
 
 
@@ -165,6 +172,7 @@ def important_items(config: BrokerConfig) -> list[str]:
 
 
 def all_items(config: BrokerConfig) -> list[str]:
-    """`key=value` of every key with an effect and every other one that was set, sorted."""
+    """`key=value` of every key, sorted; one without effect has the value that was set, or none."""
     known = {k.name: v.show(getattr(config, name)) for name, k in KEYS.items()}
-    return [f"{name}={value}" for name, value in sorted({**config.inert, **known}.items())]
+    inert = dict.fromkeys(INERT, "") | dict(config.inert)
+    return [f"{name}={value}" for name, value in sorted({**inert, **known}.items())]

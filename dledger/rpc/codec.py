@@ -7,12 +7,13 @@ u8 kind, u16 head length, head (a msgpack array), payload (entries as they lie i
 import dataclasses
 import struct
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgpack
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NONE, NodeId
 from ledgermq.dledger.raft.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -171,7 +172,18 @@ def message_of(frame: Frame) -> Message:
     if cls is Push:
         values[5] = _runs(values[5])
     message: Message = cls(*values)
+    if isinstance(message, Push):
+        _check_order(message)
     return message
+
+
+def _check_order(push: Push) -> None:
+    """Terms never fall along a log, and none is above its leader's."""
+    terms = [push.prev_term, *(term for term, _ in push.runs), push.term]
+    if push.prev_index < NONE or any(a > b for a, b in pairwise(terms)):
+        raise FrameError(
+            f"Push: index {push.prev_index} and terms {terms} cannot be those of a log"
+        )
 
 
 def _runs(value: list[Any]) -> tuple[tuple[int, int], ...]:

@@ -31,51 +31,51 @@ class EntryIndex:
     """Units 0..end; those past the last write are in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.segments = Segments(folder, UNIT_BYTES * UNITS_PER_SEGMENT)
-        # First index that is only in `_buffer`.
-        self._flushed = 0
-        self._buffer = bytearray()
+        self.segments = Segments(folder, UNIT_BYTES * UNITS_PER_SEGMENT, mend_size=True)
+        # First index that is only in memory, and the units from there on. Replaced as one: `get`
+        # may run in a thread.
+        self._tail: tuple[int, bytearray] = (0, bytearray())
 
     def start_at(self, index: int) -> None:
         """Units below `index` are on file; the next one appended is `index`."""
-        self._flushed = index
-        self._buffer.clear()
+        self._tail = (index, bytearray())
 
     def append(self, pos: int, size: int, index: int, term: int) -> None:
         """Add the unit of the next entry."""
-        self._buffer += _UNIT.pack(MAGIC, pos, size, index, term)
+        self._tail[1].extend(_UNIT.pack(MAGIC, pos, size, index, term))
 
     @property
     def needs_flush(self) -> bool:
         """Whether enough is buffered for a write."""
-        return len(self._buffer) >= _BUFFER_BYTES
+        return len(self._tail[1]) >= _BUFFER_BYTES
 
     def flush(self) -> None:
         """Write the buffered units (not synced)."""
-        data = memoryview(bytes(self._buffer))
-        pos = self._flushed * UNIT_BYTES
+        flushed, buffer = self._tail
+        data = memoryview(bytes(buffer))
+        pos = flushed * UNIT_BYTES
         while data:
             room = self.segments.segment_bytes - pos % self.segments.segment_bytes
             self.segments.write(pos, data[:room])
             pos += min(room, len(data))
             data = data[room:]
-        self._flushed = pos // UNIT_BYTES
-        self._buffer.clear()
+        self._tail = (pos // UNIT_BYTES, bytearray())
 
     def truncate(self, index: int, end: int) -> None:
         """Drop units index..end (exclusive)."""
-        if index >= self._flushed:
-            del self._buffer[(index - self._flushed) * UNIT_BYTES :]
+        flushed, buffer = self._tail
+        if index >= flushed:
+            self._tail = (flushed, buffer[: (index - flushed) * UNIT_BYTES])
             return
-        self._buffer.clear()
-        self.segments.zero(index * UNIT_BYTES, min(end, self._flushed) * UNIT_BYTES)
-        self._flushed = index
+        self._tail = (index, bytearray())
+        self.segments.zero(index * UNIT_BYTES, min(end, flushed) * UNIT_BYTES)
 
     def get(self, index: int) -> IndexUnit | None:
         """The unit of `index`, or None when it is missing or not one. May read from the disk."""
-        at = (index - self._flushed) * UNIT_BYTES
+        flushed, buffer = self._tail
+        at = (index - flushed) * UNIT_BYTES
         if at >= 0:
-            data = bytes(self._buffer[at : at + UNIT_BYTES])
+            data = bytes(buffer[at : at + UNIT_BYTES])
         else:
             data = self.segments.read(index * UNIT_BYTES, UNIT_BYTES)
         if len(data) < UNIT_BYTES:
@@ -86,6 +86,5 @@ class EntryIndex:
         return IndexUnit(pos, size, index, term)
 
     def close(self) -> None:
-        """Write what is buffered and close."""
-        self.flush()
+        """Close the files; what is buffered and not flushed is rebuilt from the data."""
         self.segments.close()

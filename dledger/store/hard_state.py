@@ -1,12 +1,12 @@
 """Term and vote, and the durable mark: facts that must survive everything."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from ledgermq.dledger.errors import StorageError
+from ledgermq.dledger.errors import DamagedError, StorageError
 from ledgermq.dledger.ids import NONE, NodeId
 
 from .slots import SlotFile
@@ -21,20 +21,25 @@ class HardState:
     def __init__(self, folder: Path) -> None:
         self.term = 0
         self.vote: NodeId | None = None
-        existed = (folder / "hardstate").exists()
         self._file = SlotFile(folder / "hardstate")
-        if self._file.payload is not None:
-            self.term, self.vote = _unpack(self._file, 2)
-        elif not existed:
-            self._import(folder / "currterm")
+        try:
+            if self._file.payload is not None:
+                self.term, self.vote = _unpack(self._file, 2)
+            else:
+                self._import(folder / "currterm")
+        except BaseException:
+            self.close()
+            raise
 
     def _import(self, path: Path) -> None:
         if not path.exists():
             return
         pairs = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-        self.save(
-            max(int(pairs.get("currTerm", "0")), 0), NodeId(pairs.get("voteLeader", "")) or None
-        )
+        try:
+            term = max(int(pairs.get("currTerm", "0")), 0)
+        except ValueError as e:
+            raise DamagedError(path, 0, f"its currTerm is no number ({e})") from e
+        self.save(term, NodeId(pairs.get("voteLeader", "")) or None)
 
     def save(self, term: int, vote: NodeId | None) -> None:
         """Write and sync both; see `SlotFile.write`."""
@@ -56,6 +61,8 @@ class Mark:
         chain: chain value of that entry.
         commit: commit index when the mark was made.
         clean: written by a clean stop.
+        cut: what lies at this index and behind it was ordered away; NONE: nothing was. Found at
+            a start, it means that the cut may be half done.
     """
 
     index: int = NONE
@@ -63,6 +70,7 @@ class Mark:
     chain: int = 0
     commit: int = NONE
     clean: bool = False
+    cut: int = NONE
 
 
 class MarkFile:
@@ -74,12 +82,15 @@ class MarkFile:
         # Without a mark the log may come from Java: nothing of it is known to be durable.
         self.present = self._file.payload is not None
         if self.present:
-            index, pos, chain, commit, clean = _unpack(self._file, 5)
-            self.mark = Mark(index, pos, chain, commit, clean)
+            try:
+                self.mark = Mark(*_unpack(self._file, 6))
+            except BaseException:
+                self.close()
+                raise
 
     def save(self, mark: Mark) -> None:
         """Write and sync the mark; see `SlotFile.write`."""
-        self._file.write(msgpack.packb((mark.index, mark.pos, mark.chain, mark.commit, mark.clean)))
+        self._file.write(msgpack.packb(astuple(mark)))
         self.mark = mark
         self.present = True
 

@@ -20,33 +20,57 @@ class StoreIdentity:
         store_id: random, made with the store; a wiped store gets another.
     """
 
-    def __init__(self, folder: Path, *, group: str, self_id: str, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        group: str,
+        self_id: str,
+        segment_bytes: int,
+        data_folder: Path | None = None,
+    ) -> None:
         """Open or create.
+
+        Args:
+            folder: of the store.
+            group: name of its group.
+            self_id: of the node.
+            segment_bytes: size of its log files.
+            data_folder: where those lie, when not in `folder`; two nodes must not share it.
 
         Raises:
             CallerError: locked by another process, or made for another node.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            os.close(self._lock_fd)
-            raise CallerError(
-                f"{folder} is in use by another process. Stop that one, or give this node a"
-                " storePathRootDir of its own"
-            ) from e
+        self._locks: list[int] = []
         wanted = {"group": group, "selfId": self_id, "segmentBytes": segment_bytes}
         path = folder / "identity.json"
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock(os.open(folder / "lock", flags, 0o644), folder, "storePathRootDir")
+            if data_folder is not None:
+                data_folder.mkdir(parents=True, exist_ok=True)
+                fd = os.open(data_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._lock(fd, data_folder, "storePathDLedgerCommitLog")
             self.store_id = _check(path, wanted) if path.exists() else _create(path, wanted)
         except BaseException:
             self.close()
             raise
 
+    def _lock(self, fd: int, folder: Path, key: str) -> None:
+        self._locks.append(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise CallerError(
+                f"{folder} is in use by another process. Stop that one, or give this node a"
+                f" {key} of its own"
+            ) from e
+
     def close(self) -> None:
-        """Release the lock."""
-        os.close(self._lock_fd)
+        """Release the locks."""
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 def _create(path: Path, wanted: dict[str, object]) -> str:

@@ -22,29 +22,46 @@ class Segments:
     Not safe for concurrent writes; `sync` and `read` may run in a thread.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, *, mend_size: bool = False) -> None:
+        """Open the files that are there.
+
+        Args:
+            folder: made when missing.
+            segment_bytes: size of each file.
+            mend_size: the size is known to be right: the last file, when it is shorter, lost its
+                end and is filled up with zeros.
+
+        Raises:
+            CallerError: made with another size.
+        """
         self.folder = folder
         self.segment_bytes = segment_bytes
         folder.mkdir(parents=True, exist_ok=True)
         self._fds: dict[int, int] = {}
+        self._dropped: list[int] = []
         self._dirty: set[int] = set()
         self._nowait = _RWF_NOWAIT != 0
-        for path in sorted(folder.iterdir()):
-            if len(path.name) == _NAME_DIGITS and path.name.isdigit():
-                self._adopt(path)
+        names = sorted(p.name for p in folder.iterdir())
+        found = [n for n in names if len(n) == _NAME_DIGITS and n.isdigit()]
+        try:
+            for name in found:
+                self._adopt(folder / name, mend_size=mend_size and name == found[-1])
+        except BaseException:
+            self.close()
+            raise
 
-    def _adopt(self, path: Path) -> None:
+    def _adopt(self, path: Path, *, mend_size: bool) -> None:
         base, size = int(path.name), path.stat().st_size
-        if base % self.segment_bytes or size not in (0, self.segment_bytes):
+        fits = size in (0, self.segment_bytes) or (mend_size and size < self.segment_bytes)
+        if base % self.segment_bytes or not fits:
             raise CallerError(
                 f"{path} has {size} bytes and starts at {base}; the configured segment size is"
                 f" {self.segment_bytes}. Set the size the store was made with"
                 " (mappedFileSizeCommitLog), or choose another storePathRootDir."
             )
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        if size == 0:
+        fd = self._fds[base] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if size < self.segment_bytes:
             os.ftruncate(fd, self.segment_bytes)
-        self._fds[base] = fd
 
     @property
     def bases(self) -> list[int]:
@@ -82,8 +99,12 @@ class Segments:
     def _create(self, base: int) -> int:
         path = self.path_of(base)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.ftruncate(fd, self.segment_bytes)
-        sync_folder(self.folder)
+        try:
+            os.ftruncate(fd, self.segment_bytes)
+            sync_folder(self.folder)
+        except BaseException:
+            os.close(fd)
+            raise
         self._fds[base] = fd
         return fd
 
@@ -101,12 +122,42 @@ class Segments:
                 self.write(low, _ZERO_CHUNK[: pos - low])
             pos = low
 
+    def wipe(self, start: int, end: int) -> None:
+        """Zero what a failed write to start..end (exclusive, in one segment) has left there.
+
+        Forwards: behind the first place without room that write put nothing.
+        """
+        if start - start % self.segment_bytes not in self._fds:
+            return  # that file never came to be
+        try:
+            for pos in range(start, end, len(_ZERO_CHUNK)):
+                self.write(pos, _ZERO_CHUNK[: end - pos])
+        except DiskFullError:
+            return
+
+    def clear_after(self, pos: int) -> None:
+        """Zero what lies between `pos` and the end of its segment; holes stay holes."""
+        base = pos - pos % self.segment_bytes
+        fd, end = self._fds.get(base), base + self.segment_bytes
+        while fd is not None and pos < end:
+            pos = base + _next_data(fd, pos - base, self.segment_bytes)
+            size = min(len(_ZERO_CHUNK), end - pos)
+            if self.read(pos, size) != _ZERO_CHUNK[:size]:
+                self.write(pos, _ZERO_CHUNK[:size])
+            pos += size
+
     def drop_from(self, base: int) -> None:
-        """Remove the files that start at `base` or later, last first."""
+        """Remove the files that start at `base` or later, last first.
+
+        They are emptied at once, but closed with the rest: a read may be under way in a thread,
+        and must not find another file under its descriptor.
+        """
         for b in sorted((b for b in self._fds if b >= base), reverse=True):
-            os.close(self._fds.pop(b))
+            fd = self._fds.pop(b)
+            self._dropped.append(fd)
             self._dirty.discard(b)
             self.path_of(b).unlink()
+            os.ftruncate(fd, 0)
         sync_folder(self.folder)
 
     def sync(self) -> None:
@@ -162,9 +213,10 @@ class Segments:
 
     def close(self) -> None:
         """Close the files."""
-        for fd in self._fds.values():
+        for fd in (*self._fds.values(), *self._dropped):
             os.close(fd)
         self._fds.clear()
+        self._dropped.clear()
 
 
 def sync_folder(folder: Path) -> None:
@@ -174,6 +226,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _next_data(fd: int, offset: int, size: int) -> int:
+    """Where the file has bytes again, from `offset` on; `size` when nowhere."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as e:
+        return size if e.errno == errno.ENXIO else offset
 
 
 def _translate(e: OSError, path: Path) -> Exception:

@@ -1,7 +1,7 @@
 """A small fact in a file of two slots, each with a CRC and a sequence number.
 
 Writes go to the older slot in place: no allocation, so a full disk cannot stop them, and a torn
-write leaves the other slot.
+write leaves the other slot. Slots are a disk's largest sector apart, so that they never share one.
 """
 
 import os
@@ -13,9 +13,9 @@ from ledgermq.dledger.errors import DamagedError, StorageError
 
 from .segments import sync_folder
 
-_SLOT_BYTES = 512
+_SLOT_BYTES = 4096
 _HEAD = struct.Struct(">IIQI")  # crc of the rest, magic + version, sequence, payload length
-_MAGIC = 0x4C4D5101
+_MAGIC = 0x4C4D5102
 
 
 class SlotFile:
@@ -23,19 +23,21 @@ class SlotFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        fresh = not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._sequence = 0
         self.payload: bytes | None = None
-        if fresh:
-            os.pwrite(self._fd, bytes(2 * _SLOT_BYTES), 0)
-            os.fsync(self._fd)
-            sync_folder(path.parent)
-        else:
-            self._load()
+        try:
+            data = os.pread(self._fd, 2 * _SLOT_BYTES, 0)
+            self._load(data)
+            if len(data) < 2 * _SLOT_BYTES:
+                os.pwrite(self._fd, bytes(2 * _SLOT_BYTES - len(data)), len(data))
+                os.fsync(self._fd)
+                sync_folder(path.parent)
+        except BaseException:
+            self.close()
+            raise
 
-    def _load(self) -> None:
-        data = os.pread(self._fd, 2 * _SLOT_BYTES, 0)
+    def _load(self, data: bytes) -> None:
         for at in (0, _SLOT_BYTES):
             found = _decode(data[at : at + _SLOT_BYTES])
             if found and found[0] > self._sequence:
