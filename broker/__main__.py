@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ledgermq.remoting import logs
-from ledgermq.remoting.errors import CallerError, StorageError
+from ledgermq.remoting.errors import LedgerMQError
 
 from .app import BrokerApp
 from .config import BrokerConfig, all_items, important_items, load_config
@@ -67,10 +67,16 @@ def _run(arguments: Sequence[str]) -> int:
         _start_log(warnings)
         _warn(warnings)
         return asyncio.run(_serve(config))
-    except (CallerError, StorageError) as e:
-        _complain(str(e))
-        log.error("%s", e)
-        return 1
+    except OSError as e:
+        return _failed(f"{e.filename}: {e.strerror}" if e.filename else str(e))
+    except LedgerMQError as e:
+        return _failed(str(e))
+
+
+def _failed(reason: str) -> int:
+    _complain(reason)
+    log.error("%s", reason)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

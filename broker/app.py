@@ -12,7 +12,7 @@ from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
 from ledgermq.remoting.clock import mono_ms, wall_ms
 from ledgermq.remoting.connection import Connection
-from ledgermq.remoting.errors import CallerError
+from ledgermq.remoting.errors import CallerError, LedgerMQError
 from ledgermq.remoting.message_id import pack_host
 from ledgermq.remoting.registry import ProcessorRegistry
 from ledgermq.remoting.server import RemotingServer
@@ -54,7 +54,7 @@ _EXPIRE_S = 10.0
 _STATS_S = 1.0
 # Each step of a hand-over; without a majority of others no step can succeed.
 _HAND_OVER_S = 1.5
-_ROUTE_CHECKS = 100
+_ROUTES_MS = 2000
 _ROUTE_CHECK_S = 0.02
 _POLL_S = 0.005
 
@@ -146,6 +146,16 @@ class BrokerApp:
         Raises:
             CallerError: a port is taken.
         """
+        was_aborted = self._abort_file.exists()
+        try:
+            await self._start()
+        except BaseException:
+            await self._close()
+            if not was_aborted:
+                self._abort_file.unlink(missing_ok=True)
+            raise
+
+    async def _start(self) -> None:
         self._abort_file.parent.mkdir(parents=True, exist_ok=True)
         self._abort_file.touch()
         await self.dispatcher.start(
@@ -169,8 +179,8 @@ class BrokerApp:
 
     def _every(self, name: str, interval_s: float, action: Callable[[], None]) -> None:
         def run() -> None:
-            action()
             self._every(name, interval_s, action)
+            action()
 
         self._timers[name] = asyncio.get_running_loop().call_later(interval_s, run)
 
@@ -178,38 +188,54 @@ class BrokerApp:
         """Hand leadership over, answer what is held, then close; nothing acknowledged is lost."""
         if not self.failed.done():
             await self._hand_over()
+        await self.registrar.close()
+        # Clients that still send here are told at once; what is under way gets its answer.
+        self.gate.refuse()
+        await self._wait(lambda: not self.gate.busy and self.node.pending_count == 0, _HAND_OVER_S)
+        try:
+            await self._close()
+        finally:
+            if not self.failed.done():
+                self._abort_file.unlink(missing_ok=True)
+
+    async def _close(self) -> None:
+        """Close every part, whatever the others do; the first error is raised at the end."""
         for timer in self._timers.values():
             timer.cancel()
-        await self.registrar.close()
         self.polling.close()
-        await self._listener.close()
-        await self.gate.close()
-        await self.dispatcher.close()
-        await self.log.close()
-        await self.exports.close()
-        if not self.failed.done():
-            self._abort_file.unlink(missing_ok=True)
+        self.node.halt("this node stops")
+        errors: list[Exception] = []
+        for part in (
+            self.registrar, self._listener, self.gate, self.dispatcher, self.log, self.exports
+        ):  # fmt: skip
+            try:
+                await part.close()
+            except (LedgerMQError, OSError) as e:
+                errors.append(e)
+        if errors:
+            raise errors[0]
 
     async def _hand_over(self) -> None:
         """Design 7: hold new sends, transfer, forward the held ones, wait for the routes."""
-        if not self.node.ready or len(self.config.dleger_peers) == 1:
+        if not self.node.ready:
             return
         self.gate.closed = True
         self.node.flush_offsets()
         await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
+        if len(self.config.dleger_peers) == 1:
+            return
         self.log.transfer()
         await self._wait(lambda: not self.gate.closed, _HAND_OVER_S)
         if self.gate.closed or self.log.is_leader:
             log.warning("leadership could not be handed over; the others will elect")
             return
-        await self._wait(lambda: not self.gate.busy, _HAND_OVER_S)
+        await self._wait(lambda: not self.gate.holding, _HAND_OVER_S)
         await self._wait_for_routes()
 
     async def _wait_for_routes(self) -> None:
         """Clients that ask a name server after our end should find the new leader there."""
-        for _ in range(_ROUTE_CHECKS):
-            if await self.registrar.leader_elsewhere():
-                return
+        end_ms = mono_ms() + _ROUTES_MS
+        while mono_ms() < end_ms and not await self.registrar.leader_elsewhere():
             await asyncio.sleep(_ROUTE_CHECK_S)
 
     async def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
@@ -224,6 +250,8 @@ class BrokerApp:
         if not self.failed.done():
             log.critical("this node stops: %s", reason)
             self.failed.set_result(reason)
+            self.node.halt(f"this node stops: {reason}")
+            self.gate.refuse()
 
     # --- what the log tells -------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ short wait here is a send that does not fail. Design 20.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledgermq.remoting.client import RemotingClient
@@ -15,19 +16,22 @@ from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.codes import RequestCode, ResponseCode
 from ledgermq.remoting.command import ONEWAY_FLAG, RemotingCommand, next_opaque, response
 from ledgermq.remoting.connection import Connection, Outcome
-from ledgermq.remoting.errors import ConnectError, LedgerMQError
+from ledgermq.remoting.errors import LedgerMQError
 from ledgermq.remoting.registry import Handler, HandlerResult, ProcessorRegistry
 
 from .node import Node, not_leader
 
 log = logging.getLogger(__name__)
 
-# Fields that a forwarding node adds. HOP: never forward it again. CLIENT: who really asks.
+# Fields that a forwarding node adds. HOP: never forward it again. CLIENT: who really asks. HOLD:
+# how many ms are left to wait for a leader.
 HOP_FIELD = "lmqHop"
 CLIENT_FIELD = "lmqClient"
+HOLD_FIELD = "lmqHoldMs"
 # A request waits this long for a leader, well within the 3 s a client gives a send.
 HOLD_MS = 2000
-_FORWARD_TIMEOUT_MS = 3000
+# What is left of those 3 s for the leader's work.
+_WORK_MS = 1000
 _MAX_HELD = 10_000
 _MAX_HELD_BYTES = 64 << 20
 _SWEEP_S = 0.02
@@ -51,7 +55,11 @@ def client_address(connection: Connection, command: RemotingCommand) -> str:
 class Gate:
     """Runs, forwards or holds requests.
 
-    Invariant: at most `_MAX_HELD` requests and `_MAX_HELD_BYTES` of bodies are held.
+    Invariant: at most `_MAX_HELD` requests and `_MAX_HELD_BYTES` of bodies are held, and as many
+    are under way to the leader.
+
+    Attributes:
+        closed: hold what comes, leadership is being handed over: the next leader will get it.
     """
 
     def __init__(self, node: Node) -> None:
@@ -60,9 +68,11 @@ class Gate:
         self._held: deque[_Held] = deque()
         self._held_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._connecting: asyncio.Task[None] | None = None
+        self._connecting: dict[str, asyncio.Task[None]] = {}
+        self._unreachable: str | None = None
         self._in_flight = 0
-        # Leadership is being handed over: hold what comes, the next leader will get it.
+        self._in_flight_bytes = 0
+        self._refuses = False
         self.closed = False
 
     def guard(self, registry: ProcessorRegistry, codes: frozenset[int]) -> ProcessorRegistry:
@@ -78,15 +88,15 @@ class Gate:
         def gated(connection: Connection, command: RemotingCommand) -> HandlerResult:
             if self._may_run(needs_lease=needs_lease):
                 return handler(connection, command)
-            self._pass_on(_Held(connection, command, handler, mono_ms() + HOLD_MS))
+            self._pass_on(_Held(connection, command, handler, mono_ms() + _hold_ms(command)))
             return None
 
         return gated
 
     def _may_run(self, *, needs_lease: bool) -> bool:
-        if not self._node.ready or self.closed:
+        if not self._node.ready or self.closed or self._refuses:
             return False
-        return not needs_lease or self._node.log.has_lease()
+        return not needs_lease or self._node.leads_surely
 
     # --- forwarding ---------------------------------------------------------------------------
 
@@ -97,28 +107,40 @@ class Gate:
             return None
         return self._node.log.address_of(core.leader)
 
-    def _pass_on(self, held: _Held) -> None:
+    def _link(self) -> Connection | None:
+        """The open connection to the leader; without one it is being opened."""
         address = self._leader_address()
-        if address is None or HOP_FIELD in held.command.ext:
-            self._hold(held)
-            return
+        if address is None:
+            return None
         connection = self._client.peek(address)
-        if connection is None or connection.closed:
-            self._hold(held)
-            self._connect(address)
-            return
-        self._forward(connection, held)
+        if connection is not None and not connection.closed:
+            return connection
+        if address not in self._connecting:
+            task = asyncio.get_running_loop().create_task(self._open(address))
+            self._connecting[address] = task
+        return None
 
-    def _forward(self, connection: Connection, held: _Held) -> None:
-        command = held.command
-        ext = {
-            **command.ext,
+    def _pass_on(self, held: _Held) -> None:
+        if self._refuses:
+            _refuse(held)
+            return
+        link = None if HOP_FIELD in held.command.ext else self._link()
+        if link is None:
+            self._hold(held)
+        else:
+            self._forward(link, held)
+
+    def _forward(self, link: Connection, held: _Held) -> None:
+        command, size = held.command, len(held.command.body)
+        left_ms = max(held.deadline_ms - mono_ms(), 0)
+        added = {
             HOP_FIELD: "1",
             CLIENT_FIELD: client_address(held.connection, command),
+            HOLD_FIELD: str(left_ms),
         }
         copy = RemotingCommand(
             command.code,
-            ext,
+            {**command.ext, **added},
             command.body,
             opaque=next_opaque(),
             flag=command.flag,
@@ -126,12 +148,17 @@ class Gate:
             version=command.version,
         )
         if command.flag & ONEWAY_FLAG:
-            connection.oneway(copy)
+            link.oneway(copy)
+            return
+        if self._in_flight >= _MAX_HELD or self._in_flight_bytes >= _MAX_HELD_BYTES:
+            _overload(held, "too many requests are under way to the leader")
             return
         self._in_flight += 1
+        self._in_flight_bytes += size
 
         def on_reply(outcome: Outcome) -> None:
             self._in_flight -= 1
+            self._in_flight_bytes -= size
             if isinstance(outcome, Exception):
                 # It was written: repeating it could store it twice.
                 outcome = response(
@@ -141,78 +168,113 @@ class Gate:
                 )
             held.connection.reply(command, outcome)
 
-        connection.call(copy, _FORWARD_TIMEOUT_MS, on_reply)
-
-    def _connect(self, address: str) -> None:
-        if self._connecting is None:
-            self._connecting = asyncio.get_running_loop().create_task(self._open(address))
+        link.call(copy, left_ms + _WORK_MS, on_reply)
 
     async def _open(self, address: str) -> None:
         try:
             await self._client.connect(address)
-        except ConnectError as e:
-            log.info("cannot forward yet: %s", e)
         except LedgerMQError as e:
-            log.warning("cannot forward: %s", e)
+            # The next sweep tries again, as long as requests are held.
+            if self._unreachable != address:
+                log.warning("cannot forward to the leader yet: %s", e)
+            self._unreachable = address
+            return
         finally:
-            self._connecting = None
+            del self._connecting[address]
+        self._unreachable = None
         self.release()
 
     # --- holding ------------------------------------------------------------------------------
 
     def _hold(self, held: _Held) -> None:
         if len(self._held) >= _MAX_HELD or self._held_bytes >= _MAX_HELD_BYTES:
-            remark = "[OVERLOAD]no leader, and too many requests wait for one"
-            held.connection.reply(held.command, response(ResponseCode.SYSTEM_BUSY, remark))
+            _overload(held, "no leader, and too many requests wait for one")
             return
         self._held.append(held)
         self._held_bytes += len(held.command.body)
-        if self._sweeper is None:
+        self._plan_sweep()
+
+    def _plan_sweep(self) -> None:
+        if self._held and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
         now_ms = mono_ms()
-        while self._held and self._held[0].deadline_ms <= now_ms:
-            held = self._held.popleft()
-            self._held_bytes -= len(held.command.body)
-            refusal = not_leader()
-            held.connection.reply(held.command, response(refusal.code, refusal.remark))
+        late = [h for h in self._held if h.deadline_ms <= now_ms]
+        if late:
+            self._keep([h for h in self._held if h.deadline_ms > now_ms])
+            for held in late:
+                _refuse(held)
         self.release()
+
+    def _keep(self, held: Iterable[_Held]) -> None:
+        self._held = deque(held)
+        self._held_bytes = sum(len(h.command.body) for h in self._held)
 
     def release(self) -> None:
         """Try the held requests again, in their order: the role, lease or a link changed."""
-        held, self._held = self._held, deque()
-        self._held_bytes = 0
-        for one in held:
-            if one.connection.closed:
-                continue
-            if self._may_run(needs_lease=one.command.code in _LEASE_CODES):
-                one.connection.serve(one.command, one.handler)
-            else:
-                self._pass_on(one)
-        if self._held and self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        if not self._held:
+            return
+        if self._may_run(needs_lease=False) or self._link() is not None:
+            held = list(self._held)
+            self._keep(())
+            for one in held:
+                if one.connection.closed:
+                    continue
+                if self._may_run(needs_lease=one.command.code in _LEASE_CODES):
+                    one.connection.serve(one.command, one.handler)
+                else:
+                    self._pass_on(one)
+        self._plan_sweep()
+
+    @property
+    def holding(self) -> bool:
+        """Whether requests wait for a leader."""
+        return bool(self._held)
 
     @property
     def busy(self) -> bool:
         """Whether requests are held or under way to the leader."""
         return bool(self._held) or self._in_flight > 0
 
+    def refuse(self) -> None:
+        """From now on answer at once that this node does not lead: it stops."""
+        self._refuses = True
+        held = list(self._held)
+        self._keep(())
+        for one in held:
+            _refuse(one)
+
     def commit_offset(self, command: RemotingCommand) -> None:
         """Send a consumer offset that came with a pull to the leader, if it is known."""
-        address = self._leader_address()
-        connection = self._client.peek(address) if address else None
-        if address and connection is None:
-            self._connect(address)
-        if connection is not None:
+        link = self._link()
+        if link is not None:
             command.ext[HOP_FIELD] = "1"
-            connection.oneway(command)
+            link.oneway(command)
 
     async def close(self) -> None:
         """Close the link to the leader."""
+        self.refuse()
         if self._sweeper:
             self._sweeper.cancel()
-        if self._connecting:
-            self._connecting.cancel()
+        for task in self._connecting.values():
+            task.cancel()
+        await asyncio.gather(*self._connecting.values(), return_exceptions=True)
         await self._client.close()
+
+
+def _hold_ms(command: RemotingCommand) -> int:
+    """How long a request may wait for a leader; a forwarded one has waited before."""
+    left = command.ext.get(HOLD_FIELD, "")
+    return min(int(left), HOLD_MS) if left.isdecimal() else HOLD_MS
+
+
+def _refuse(held: _Held) -> None:
+    refusal = not_leader()
+    held.connection.reply(held.command, response(refusal.code, refusal.remark))
+
+
+def _overload(held: _Held, reason: str) -> None:
+    answer = response(ResponseCode.SYSTEM_BUSY, f"[OVERLOAD]{reason}")
+    held.connection.reply(held.command, answer)

@@ -138,14 +138,23 @@ class Node:
         """Raft's role changed."""
         if role is Role.LEADER:
             return
+        if self._step_down(f"leadership changed in term {term}"):
+            log.info("no longer leader: term=%d leader=%s", term, leader)
+            self._on_ready(False)
+
+    def halt(self, reason: str) -> None:
+        """This node stops by itself: whoever waits for an answer gets one."""
+        if self._step_down(reason):
+            self._on_ready(False)
+
+    def _step_down(self, reason: str) -> bool:
+        """Forget what only a leader knows; whether this was the ready leader."""
         was_ready, self.ready, self._preparing = self.ready, False, False
         self._next_offsets.clear()
         self._deleting.clear()
         self._offsets.clear()
-        self._fail_pending(f"leadership changed in term {term}")
-        if was_ready:
-            log.info("no longer leader: term=%d leader=%s", term, leader)
-            self._on_ready(False)
+        self._fail_pending(reason)
+        return was_ready
 
     def on_applied(self, index: int) -> None:
         """Everything up to `index` is visible: answer, and get ready if leading."""
@@ -204,11 +213,6 @@ class Node:
         )
         for p in pending:
             _settle(p.on_done, refusal)
-
-    def close(self) -> None:
-        """The node stops: append nothing more."""
-        self.ready = False
-        self._offsets.clear()
 
     # --- appending ----------------------------------------------------------------------------
 

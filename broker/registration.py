@@ -19,6 +19,7 @@ from ledgermq.remoting.bodies.route import ClusterInfo
 from ledgermq.remoting.client import RemotingClient
 from ledgermq.remoting.codes import RequestCode, ResponseCode
 from ledgermq.remoting.command import RemotingCommand, request
+from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import LedgerMQError
 from ledgermq.remoting.headers.broker import RegisterBrokerRequest, UnregisterBrokerRequest
 
@@ -51,10 +52,11 @@ class Registrar:
         self._metadata = metadata
         self._broker_id = broker_id
         self._term = term
-        self._client = RemotingClient()
+        self._client = RemotingClient(on_close=self._lost)
         self._changed: dict[str, asyncio.Event] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._failing: set[str] = set()
+        self._closed = False
         self.address = f"{config.broker_ip1}:{config.listen_port}"
 
     def start(self) -> None:
@@ -71,14 +73,21 @@ class Registrar:
     async def _keep(self, server: str) -> None:
         event = self._changed[server]
         while True:
-            done = await self._register(server)
-            wait_s = self._config.register_name_server_period_ms / 1000 if done else _RETRY_S
+            if not await self._register(server):
+                await asyncio.sleep(_RETRY_S)
+                continue
+            period_s = self._config.register_name_server_period_ms / 1000
             try:
-                await asyncio.wait_for(event.wait(), wait_s)
+                await asyncio.wait_for(event.wait(), period_s)
                 await asyncio.sleep(_GATHER_S)
             except TimeoutError:
                 pass
             event.clear()
+
+    def _lost(self, server: str, _connection: Connection) -> None:
+        """The connection was closed: a name server that starts again has forgotten this node."""
+        if server in self._changed and not self._closed:
+            asyncio.get_running_loop().call_later(_RETRY_S, self._changed[server].set)
 
     async def _register(self, server: str) -> bool:
         broker_id = self._broker_id()
@@ -142,14 +151,17 @@ class Registrar:
             reply = await self._client.request(
                 server, request(RequestCode.GET_BROKER_CLUSTER_INFO), _ASK_TIMEOUT_MS
             )
+            table = ClusterInfo.decode(reply.body).broker_addr_table
         except LedgerMQError:
             return None
-        table = ClusterInfo.decode(reply.body).broker_addr_table
         broker = table.get(self._config.broker_name)
         return broker.broker_addrs.get(0, "") if broker else ""
 
     async def close(self) -> None:
         """Stop, and tell every name server that this node is gone."""
+        if self._closed:
+            return
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -30,10 +30,11 @@ class Flusher:
         self._running: Future[None] | None = None
         self._marking: Future[None] | None = None
         self._synced = ledger.end_index
+        self._closed = False
 
     def request(self) -> None:
         """See to it that what is written now gets synced."""
-        if self._running is not None or self._ledger.end_index <= self._synced:
+        if self._closed or self._running is not None or self._ledger.end_index <= self._synced:
             return
         target, epoch = self._ledger.end_index, self._ledger.epoch
         loop = asyncio.get_running_loop()
@@ -61,7 +62,7 @@ class Flusher:
         Raises:
             DiskFullError: the entry index could not be written.
         """
-        if self._marking is not None:
+        if self._closed or self._marking is not None:
             return
         mark = self._ledger.prepare_mark(commit)
         if mark is None:
@@ -92,5 +93,6 @@ class Flusher:
         self._synced = min(self._synced, end_index)
 
     def close(self) -> None:
-        """Finish the sync under way and stop the thread."""
+        """Finish the sync under way and stop the thread; later requests do nothing."""
+        self._closed = True
         self._pool.shutdown(wait=True)

@@ -1,5 +1,6 @@
 """All links of one member: two out to every peer, one listener."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -126,6 +127,6 @@ class Peers:
 
     async def close(self) -> None:
         """Close every link."""
-        for link in (*self._control.values(), *self._data.values()):
-            await link.close()
+        links = (*self._control.values(), *self._data.values())
+        await asyncio.gather(*(link.close() for link in links))
         await self._server.close()

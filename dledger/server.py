@@ -9,13 +9,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from random import Random
 from typing import Any
 
 from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.errors import FrameError, StorageError
 
-from .errors import DiskFullError, InvariantError
+from .errors import CallerError, DiskFullError, InvariantError
 from .flusher import Flusher
 from .ids import NodeId
 from .member import ServerCallbacks, ServerConfig
@@ -29,10 +30,8 @@ from .raft.messages import Push
 from .rpc import codec
 from .rpc.codec import Frame, Kind
 from .store import entry
-from .store.hard_state import HardState
-from .store.identity import StoreIdentity
-from .store.ledger import Ledger
-from .store.recovery import open_ledger, term_runs
+from .store.member_store import MemberStore
+from .store.recovery import term_runs
 from .store.zero_ahead import ZeroAhead
 
 log = logging.getLogger(__name__)
@@ -59,28 +58,29 @@ class LogServer:
         """
         self.config = config
         self._callbacks = callbacks
-        self._identity = StoreIdentity(
+        self._store = MemberStore(
             config.folder,
+            config.data_folder,
             group=config.group,
             self_id=config.raft.self_id,
             segment_bytes=config.segment_bytes,
         )
-        self.ledger: Ledger = open_ledger(config.folder, config.segment_bytes, config.data_folder)
-        self._hard_state = HardState(config.folder)
+        self.ledger = self._store.ledger
+        hard_state = self._store.hard_state
         view = LogView(term_runs(self.ledger))
         self.core = RaftCore(
             config.raft,
             Random(),
             mono_ms(),
-            term=max(self._hard_state.term, view.last_term, 0),
-            vote=self._hard_state.vote if self._hard_state.term >= view.last_term else None,
+            term=max(hard_state.term, view.last_term, 0),
+            vote=hard_state.vote if hard_state.term >= view.last_term else None,
             log=view,
             commit=min(self.ledger.marks.mark.commit, view.last_index),
         )
         self._peers = Peers(
             group=config.group,
             self_id=config.raft.self_id,
-            store_id=self._identity.store_id,
+            store_id=self._store.store_id,
             segment_bytes=config.segment_bytes,
             address=config.address,
             members=config.members,
@@ -91,7 +91,11 @@ class LogServer:
                 on_died=lambda peer: self._step(ev.PeerDied(peer)),
             ),
         )
-        self._flusher = Flusher(self.ledger, on_durable=self._durable, on_failure=self._stop)
+        self._flusher = Flusher(
+            self.ledger,
+            on_durable=lambda index: self._step(ev.Durable(index)),
+            on_failure=self._stop,
+        )
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         if config.sync_flush:
             self.ledger.zero_ahead = ZeroAhead(self.ledger.data, self._readers)
@@ -104,7 +108,9 @@ class LogServer:
         self._timer_due_ms = 0
         self._mark_timer: asyncio.TimerHandle | None = None
         self._async_flush_timer: asyncio.TimerHandle | None = None
+        self._retry_timer: asyncio.TimerHandle | None = None
         self.stopped = False
+        self._closed = False
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -115,21 +121,19 @@ class LogServer:
         self._mark_timer = asyncio.get_running_loop().call_later(_MARK_INTERVAL_S, self._mark)
 
     async def close(self) -> None:
-        """Stop taking part; what is written becomes durable."""
-        if self.stopped:
-            await self._peers.close()
+        """Stop taking part; what is written becomes durable, unless this node had to stop."""
+        if self._closed:
             return
-        self.stopped = True
+        self._closed = True
+        had_to_stop, self.stopped = self.stopped, True
         self._cancel_timers()
         await self._peers.close()
         self._flusher.close()
         self._readers.shutdown(wait=True)
-        self.ledger.close(self.core.commit)
-        self._hard_state.close()
-        self._identity.close()
+        self._store.close(None if had_to_stop else self.core.commit)
 
     def _cancel_timers(self) -> None:
-        for timer in (self._timer, self._mark_timer, self._async_flush_timer):
+        for timer in (self._timer, self._mark_timer, self._async_flush_timer, self._retry_timer):
             if timer:
                 timer.cancel()
 
@@ -140,7 +144,7 @@ class LogServer:
         self.stopped = True
         self._cancel_timers()
         self._queue.clear()
-        log.critical("this node stops: %s", reason)
+        log.critical("this node stops: %s", reason, exc_info=reason)
         self._callbacks.on_stop(reason)
 
     # --- what the broker asks -----------------------------------------------------------------
@@ -159,7 +163,15 @@ class LogServer:
         return mono_ms() < self.core.lease_until_ms
 
     def reserve(self, record_bytes: int) -> int:
-        """Physical offset of the next record of this length; then `stage` it."""
+        """Physical offset of the next record of this length; then `stage` it.
+
+        Raises:
+            CallerError: it is too long for the log's files, or for the peers' frames.
+        """
+        if record_bytes > codec.MAX_RECORD_BYTES:
+            raise CallerError(
+                f"a record of {record_bytes} bytes; one can have {codec.MAX_RECORD_BYTES}"
+            )
         return self.ledger.reserve(record_bytes) + entry.HEADER_BYTES
 
     def stage(self, record: bytes) -> int:
@@ -204,7 +216,7 @@ class LogServer:
             self._queue.extend(self.core.step(mono_ms(), event))
             if not self._running_effects:
                 self._run_effects()
-        except (StorageError, entry.EntryError) as e:
+        except Exception as e:  # noqa: BLE001 - effects half carried out break every promise
             self._stop(e)
             return
         self._schedule_tick()
@@ -217,9 +229,11 @@ class LogServer:
                 _EFFECTS[type(effect)](self, effect)
         finally:
             self._running_effects = False
+            # A push that was to carry them would have left by now.
+            self._fetched.clear()
 
     def _persist(self, e: fx.PersistHardState) -> None:
-        self._hard_state.save(e.term, e.vote)
+        self._store.hard_state.save(e.term, e.vote)
 
     def _send(self, e: fx.Send) -> None:
         self._peers.send(e.peer, e.message)
@@ -234,7 +248,6 @@ class LogServer:
         log.info("role=%s term=%d leader=%s", e.role.value, e.term, e.leader)
         if e.role is not Role.LEADER:
             self.ledger.drop_staged()
-            self._fetched.clear()
         self._callbacks.on_role(e.role, e.term, e.leader)
 
     def _transfer_ended(self, e: fx.TransferEnded) -> None:
@@ -253,7 +266,22 @@ class LogServer:
             self._write_staged()
         except DiskFullError as error:
             log.error("cannot lead yet: %s", error)
-            asyncio.get_running_loop().call_later(_DISK_FULL_RETRY_S, self._append_noop, e)
+            self._retry(self._append_noop, e)
+
+    def _retry(self, action: Callable[[Any], None], value: object) -> None:
+        """Once more in a while: there may be room by then."""
+        if self._retry_timer:
+            self._retry_timer.cancel()
+        self._retry_timer = asyncio.get_running_loop().call_later(
+            _DISK_FULL_RETRY_S, self._try_again, action, value
+        )
+
+    def _try_again(self, action: Callable[[Any], None], value: object) -> None:
+        self._retry_timer = None
+        try:
+            action(value)
+        except StorageError as e:
+            self._stop(e)
 
     def _flush_staged(self) -> None:
         self._flush_scheduled = False
@@ -274,11 +302,13 @@ class LogServer:
 
     def _written(self) -> None:
         """Entries are in the page cache: count them now or after their fsync, by configuration."""
+        if self.stopped:
+            return
         if self.config.sync_flush:
             self._flusher.request()
             return
         self._step(ev.Durable(self.ledger.end_index))
-        if self._async_flush_timer is None:
+        if self._async_flush_timer is None and not self.stopped:
             self._async_flush_timer = asyncio.get_running_loop().call_later(
                 self.config.flush_interval_ms / 1000, self._async_flush
             )
@@ -286,9 +316,6 @@ class LogServer:
     def _async_flush(self) -> None:
         self._async_flush_timer = None
         self._flusher.request()
-
-    def _durable(self, index: int) -> None:
-        self._step(ev.Durable(index))
 
     def _fetch(self, e: fx.Fetch) -> None:
         last = self.core.log.last_index
@@ -299,26 +326,23 @@ class LogServer:
         future = asyncio.get_running_loop().run_in_executor(
             self._readers, self.ledger.read_entries, e.first, last, e.max_bytes
         )
-        future.add_done_callback(lambda f: self._on_read(e, f))
+        term = self.core.term
+        future.add_done_callback(lambda f: self._on_read(e, term, f))
 
-    def _on_read(self, e: fx.Fetch, future: "asyncio.Future[tuple[bytes, int]]") -> None:
-        if self.stopped:
-            return
+    def _on_read(self, e: fx.Fetch, term: int, future: asyncio.Future[tuple[bytes, int]]) -> None:
         error = future.exception()
+        if not self.is_leader or self.core.term != term:
+            return  # the log may have been cut while it was read
         if error is None:
             self._deliver(e, future.result())
-        elif self.is_leader:
+        else:
             self._stop(error if isinstance(error, Exception) else StorageError(str(error)))
 
     def _deliver(self, e: fx.Fetch, found: tuple[bytes, int]) -> None:
         data, reached = found
-        if reached > self.core.log.last_index:
-            return
-        self._fetched[e.token] = data
         runs = self.core.log.runs(e.first, reached)
+        self._fetched[e.token] = data
         self._step(ev.Fetched(e.peer, e.token, runs, len(data)))
-        if not self._running_effects:
-            self._fetched.pop(e.token, None)
 
     # --- the follower's side ------------------------------------------------------------------
 
@@ -327,7 +351,7 @@ class LogServer:
         if message.sender != peer:
             raise FrameError(f"{peer} sent a message of {message.sender}")
         if frame.kind is Kind.PUSH and isinstance(message, Push):
-            _check_push(message, frame.payload)
+            codec.check_push(message, frame.payload)
             self._payload = frame.payload
         self._step(ev.Received(message))
 
@@ -339,19 +363,18 @@ class LogServer:
             self._flusher.cut(self.ledger.end_index)
         try:
             self.ledger.append_copied(self._payload, e.first)
-        except DiskFullError as error:
-            log.error("entries of the leader refused: %s", error)
+        except (DiskFullError, entry.EntryError) as error:
+            log.error("entries of leader %s refused: %s", self.core.leader, error)
             self._step(ev.AcceptFailed(e.first))
-            if self.core.leader is not None:
-                asyncio.get_running_loop().call_later(
-                    _DISK_FULL_RETRY_S, self._peers.hang_up, self.core.leader
-                )
+            self._retry(self._peers.hang_up, self.core.leader)
             return
         self._written()
 
     # --- time ---------------------------------------------------------------------------------
 
     def _schedule_tick(self) -> None:
+        if self.stopped:
+            return
         due_ms = self.core.deadline_ms
         if self._timer is not None:
             if self._timer_due_ms <= due_ms:
@@ -370,8 +393,7 @@ class LogServer:
     def _tick(self, late: bool) -> None:
         self._timer = None
         self._step(ev.Tick(stalled=late))
-        if not self.stopped:
-            self._schedule_tick()
+        self._schedule_tick()
 
     def _mark(self) -> None:
         """Move the durable mark along, in the fsync thread."""
@@ -382,19 +404,6 @@ class LogServer:
             log.error("the durable mark stays behind: %s", e)
         except StorageError as e:
             self._stop(e)
-
-
-def _check_push(push: Push, payload: bytes) -> None:
-    """The payload must be exactly the entries that the message names."""
-    index = push.prev_index
-    counts: dict[int, int] = {}
-    for _, header in entry.walk(payload):
-        index += 1
-        if header.log_index != index:
-            raise FrameError(f"push carries entry {header.log_index} where {index} belongs")
-        counts[header.term] = counts.get(header.term, 0) + 1
-    if tuple(counts.items()) != push.runs:
-        raise FrameError(f"push announces {push.runs}, carries {tuple(counts.items())}")
 
 
 _EFFECTS: dict[type, Callable[[LogServer, Any], None]] = {

@@ -5,13 +5,17 @@ n * 20 of `consumequeue/<topic>/<queue>/<start byte>`. Derived from the log: wha
 dispatched again. Source: RocketMQ ConsumeQueue.
 """
 
+import errno
 import os
 import shutil
 import struct
 from collections import OrderedDict
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from ledgermq.dledger.errors import DiskFullError
 from ledgermq.remoting.errors import StorageError
 
 UNIT_BYTES = 20
@@ -19,6 +23,7 @@ _UNIT = struct.Struct(">qiq")
 # Units wait in memory for the next flush; a queue with more is written at once.
 _TAIL_BYTES = 64 << 10
 _MAX_OPEN_FILES = 256
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unit(NamedTuple):
@@ -41,6 +46,18 @@ class _Files:
         if fd is not None:
             self._fds.move_to_end(path)
             return fd
+        try:
+            fd = self._open(path, create=create)
+        except OSError as e:
+            raise _translate(e, path, "open") from e
+        if fd is None:
+            return None
+        self._fds[path] = fd
+        if len(self._fds) > _MAX_OPEN_FILES:
+            os.close(self._fds.popitem(last=False)[1])
+        return fd
+
+    def _open(self, path: Path, *, create: bool) -> int | None:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         try:
             fd = os.open(path, flags, 0o644)
@@ -51,9 +68,6 @@ class _Files:
             fd = os.open(path, flags, 0o644)
         if create and os.fstat(fd).st_size < self.segment_bytes:
             os.ftruncate(fd, self.segment_bytes)
-        self._fds[path] = fd
-        if len(self._fds) > _MAX_OPEN_FILES:
-            os.close(self._fds.popitem(last=False)[1])
         return fd
 
     def forget(self, folder: Path) -> None:
@@ -101,12 +115,12 @@ class ConsumeQueue:
                 high = middle
         return low
 
-    def append(self, physical_offset: int, size: int, tags_code: int) -> None:
-        """Add the unit of message `max_offset`."""
+    def append(self, physical_offset: int, size: int, tags_code: int) -> bool:
+        """Add the unit of message `max_offset`; True when enough waits for a write."""
         self._tail += _UNIT.pack(physical_offset, size, tags_code)
         self.max_offset += 1
-        if len(self._tail) >= _TAIL_BYTES:
-            self.flush()
+        # Now and then only: on a full disk every try fails.
+        return len(self._tail) % _TAIL_BYTES < UNIT_BYTES
 
     def read(self, offset: int, count: int) -> list[Unit]:
         """Units from `offset` on, up to `count` and the end."""
@@ -135,10 +149,17 @@ class ConsumeQueue:
         if fd is None:
             return b""
         offset = position % self._files.segment_bytes
-        return os.pread(fd, min(size, self._files.segment_bytes - offset), offset)
+        try:
+            return os.pread(fd, min(size, self._files.segment_bytes - offset), offset)
+        except OSError as e:
+            raise _translate(e, self._path(position), "read") from e
 
     def flush(self) -> list[Path]:
-        """Write what waits; the files that were written to."""
+        """Write what waits; the files that were written to.
+
+        Raises:
+            DiskFullError: no room; everything waits on.
+        """
         written: list[Path] = []
         data = memoryview(bytes(self._tail))
         position = self._flushed * UNIT_BYTES
@@ -146,19 +167,24 @@ class ConsumeQueue:
             path = self._path(position)
             offset = position % self._files.segment_bytes
             room = self._files.segment_bytes - offset
-            fd = self._files.get(path, create=True)
-            if fd is None:
-                raise StorageError(f"{path}: cannot be opened")
-            try:
-                os.pwrite(fd, data[:room], offset)
-            except OSError as e:
-                raise StorageError(f"{path}: write failed: {e.strerror}") from e
+            self._write_file(path, data[:room], offset)
             written.append(path)
             position += min(room, len(data))
             data = data[room:]
         self._flushed = position // UNIT_BYTES
         self._tail.clear()
         return written
+
+    def _write_file(self, path: Path, data: memoryview, offset: int) -> None:
+        fd = self._files.get(path, create=True)
+        if fd is None:
+            raise StorageError(f"{path}: cannot be opened")
+        try:
+            while data:
+                done = os.pwrite(fd, data, offset)
+                data, offset = data[done:], offset + done
+        except OSError as e:
+            raise _translate(e, path, "write") from e
 
 
 class ConsumeQueues:
@@ -191,16 +217,28 @@ class ConsumeQueues:
 
     def append(self, queue: ConsumeQueue, physical_offset: int, size: int, tags_code: int) -> None:
         """Add a unit; it is on file after the next `flush`."""
-        queue.append(physical_offset, size, tags_code)
+        is_much = queue.append(physical_offset, size, tags_code)
         self.dirty.add(queue)
+        if is_much:
+            with suppress(DiskFullError):  # it stays among those that wait
+                self._write(queue)
 
     def flush(self, limit: int) -> None:
-        """Write the waiting units of up to `limit` queues."""
-        for _ in range(min(limit, len(self.dirty))):
-            self._unsynced.update(self.dirty.pop().flush())
+        """Write the waiting units of up to `limit` queues.
+
+        Raises:
+            DiskFullError: no room; what is not written waits on and can be read.
+        """
+        for queue in list(islice(self.dirty, limit)):
+            self._write(queue)
+
+    def _write(self, queue: ConsumeQueue) -> None:
+        for path in queue.flush():
+            self._unsynced.update((path, path.parent, path.parent.parent, self._folder))
+        self.dirty.discard(queue)
 
     def take_unsynced(self) -> list[Path]:
-        """Files written since the last call; sync them with `sync_files`."""
+        """Files written since the last call, and their folders; sync them with `sync_files`."""
         paths, self._unsynced = list(self._unsynced), set()
         return paths
 
@@ -219,13 +257,25 @@ class ConsumeQueues:
             self.drop_topic(folder.name)
 
     def close(self) -> None:
-        """Write everything and close."""
-        self.flush(len(self.dirty))
-        self._files.close()
+        """Write everything and close.
+
+        Raises:
+            DiskFullError: what is not written will be dispatched again.
+        """
+        try:
+            self.flush(len(self.dirty))
+        finally:
+            self._files.close()
+
+
+def _translate(e: OSError, path: Path, what: str) -> Exception:
+    if e.errno in _NO_ROOM:
+        return DiskFullError(f"{path}: no room left on the device; free some or move the store")
+    return StorageError(f"{path}: {what} failed: {e.strerror}")
 
 
 def sync_files(paths: list[Path]) -> None:
-    """Put files on disk; one removed meanwhile needs no sync. May run in a thread."""
+    """Put files and folders on disk; one removed meanwhile needs none. May run in a thread."""
     for path in paths:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -6,6 +6,7 @@ stops; nothing is dispatched that is not committed.
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ import msgpack
 
 from ledgermq.broker.metadata import Change, ChangeKind, Metadata
 from ledgermq.broker.topics import INTERNAL_TOPIC
+from ledgermq.dledger.errors import DiskFullError
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store import entry
 from ledgermq.dledger.store.slots import SlotFile
-from ledgermq.remoting.errors import LedgerMQError, StorageError
+from ledgermq.remoting.errors import LedgerMQError, PeerError, StorageError
 from ledgermq.remoting.message_properties import java_hash
 from ledgermq.remoting.message_record import decode_record, peek_record
 
@@ -32,6 +34,10 @@ _SYNC_EVERY = 5
 _TAGS = b"TAGS\x01"
 _TRANSACTION_MASK = 0xC
 _NOT_QUEUED = (0x4, 0xC)  # prepared, rollback
+_REBUILD = "Remove that folder and start this node again: it is made anew from the log"
+
+# Nothing is known to be on disk.
+_NO_MARK = (-1, 0)
 
 # (topic, queue id) -> tags codes of the messages that arrived.
 Arrivals = dict[tuple[str, int], list[int]]
@@ -65,8 +71,12 @@ class Dispatcher:
     ) -> None:
         self._log = log_server
         self._mark_file = SlotFile(log_server.config.folder / "dispatched")
-        folder = root / "consumequeue"
+        self._segment_bytes = queue_segment_bytes
+        self.folder = folder = root / "consumequeue"
         index, pos = self._mark(folder.is_dir())
+        if index < 0:
+            # What lies there belongs to no mark: units of another log would pass for ours later.
+            shutil.rmtree(folder, ignore_errors=True)
         self.applied = index
         self._applied_pos = pos
         self.queues = ConsumeQueues(folder, queue_segment_bytes, pos)
@@ -77,6 +87,10 @@ class Dispatcher:
         self._deleted: list[str] = []
         self._running = False
         self._flush_count = 0
+        # Being synced in a thread; and how often topics' files were removed: see `_drop_deleted`.
+        self._syncing: list[Path] = []
+        self._drops = 0
+        self._told_full = False
         self._task: asyncio.Task[None] | None = None
         self._flush_task: asyncio.Task[None] | None = None
         self._callbacks: DispatchCallbacks | None = None
@@ -86,15 +100,19 @@ class Dispatcher:
         """(index, byte after it) up to which the queues are on disk."""
         if self._mark_file.payload is None or not queues_exist:
             return -1, 0
-        index, pos = msgpack.unpackb(self._mark_file.payload)
-        if index > self._log.ledger.end_index:
+        index, pos, segment_bytes = msgpack.unpackb(self._mark_file.payload)
+        if index > self._log.ledger.end_index or segment_bytes != self._segment_bytes:
             return -1, 0
         return index, pos
 
     async def start(self, callbacks: DispatchCallbacks) -> None:
         """Rebuild the metadata from its own queue, then follow the commits."""
         self._callbacks = callbacks
-        await self._replay_metadata()
+        try:
+            await self._replay_metadata()
+            await self._find_last_store_time()
+        except PeerError as e:
+            raise StorageError(f"{self.folder} does not fit the log: {e.remark}. {_REBUILD}") from e
         self._flush_task = asyncio.get_running_loop().create_task(self._flush_loop())
 
     async def _replay_metadata(self) -> None:
@@ -107,6 +125,12 @@ class Dispatcher:
                 body = decode_record(data, entry.HEADER_BYTES).body
                 self.metadata.apply(header.log_index, header.term, body)
         self.queues.drop_unknown({INTERNAL_TOPIC, *self.metadata.topics})
+
+    async def _find_last_store_time(self) -> None:
+        if self.applied >= 0:
+            data, _ = await self._log.read_entries(self.applied, self.applied, 1)
+            record = memoryview(data)[entry.HEADER_BYTES :]
+            self.last_store_ms = peek_record(record).store_timestamp_ms
 
     # --- following the commits ----------------------------------------------------------------
 
@@ -126,8 +150,7 @@ class Dispatcher:
         if found is None:
             self._task = asyncio.get_running_loop().create_task(self._catch_up())
             return
-        self._apply(found[0])
-        self.committed(self._target)
+        self._apply_chunk(found[0])
 
     async def _catch_up(self) -> None:
         try:
@@ -137,8 +160,13 @@ class Dispatcher:
             return
         finally:
             self._task = None
-        self._apply(data)
-        self.committed(self._target)
+        self._apply_chunk(data)
+
+    def _apply_chunk(self, data: bytes) -> None:
+        try:
+            self._apply(data)
+        finally:
+            self.committed(self._target)
 
     def _apply(self, data: bytes) -> None:
         arrivals: Arrivals = {}
@@ -152,7 +180,7 @@ class Dispatcher:
                 self._applied_pos = header.pos + header.size
                 if self._deleted:
                     self._drop_deleted()
-        except LedgerMQError as e:
+        except (LedgerMQError, OSError, ValueError) as e:
             self._fail(e)
             return
         if self._callbacks is not None:
@@ -173,7 +201,8 @@ class Dispatcher:
         if peek.queue_offset != queue.max_offset:
             raise StorageError(
                 f"entry {header.log_index}: queue {topic}/{peek.queue_id} continues at"
-                f" {queue.max_offset}, the record says {peek.queue_offset}"
+                f" {queue.max_offset}, the record says {peek.queue_offset}. If {self.folder} was"
+                f" changed by hand: {_REBUILD}"
             )
         tags_code = self._tags_code(peek.properties)
         self.queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, tags_code)
@@ -197,14 +226,20 @@ class Dispatcher:
         The mark must be past the deletion first: a restart before it would dispatch messages to
         queues whose beginning is gone. Rare, so it may block the loop for a few syncs.
         """
-        self._write_all()
-        self._save_mark((self.applied, self._applied_pos))
+        self._drops += 1
+        try:
+            self._write_all()
+            self._save_mark((self.applied, self._applied_pos))
+        except DiskFullError as e:
+            log.warning("after a restart all queues will be made anew: %s", e)
+            self._save_mark(_NO_MARK)
         for topic in self._deleted:
             self.queues.drop_topic(topic)
         self._deleted.clear()
 
     def _tags_code(self, properties: bytes) -> int:
-        at = 0 if properties.startswith(_TAGS) else properties.find(b"\x02" + _TAGS) + 1
+        # Of a repeated name the last one counts.
+        at = properties.rfind(b"\x02" + _TAGS) + 1
         if at == 0 and not properties.startswith(_TAGS):
             return 0
         end = properties.find(b"\x02", at)
@@ -228,14 +263,19 @@ class Dispatcher:
             await asyncio.sleep(_FLUSH_S)
             try:
                 await self._flush_once()
-            except LedgerMQError as e:
+                self._told_full = False
+            except DiskFullError as e:
+                if not self._told_full:
+                    log.error("queue units wait in memory: %s", e)
+                self._told_full = True
+            except (LedgerMQError, OSError) as e:
                 self._fail(e)
                 return
 
     async def _flush_once(self) -> None:
         """Write the queues in slices; now and then sync them and move the mark."""
         self._flush_count += 1
-        mark = (self.applied, self._applied_pos)
+        mark, drops = (self.applied, self._applied_pos), self._drops
         for _ in range(len(self.queues.dirty) // _FLUSH_QUEUES):
             self.queues.flush(_FLUSH_QUEUES)
             await asyncio.sleep(0)
@@ -243,15 +283,19 @@ class Dispatcher:
         if self._flush_count % _SYNC_EVERY == 0:
             paths = self.queues.take_unsynced()
             if paths:
+                self._syncing = paths
                 await asyncio.to_thread(sync_files, paths)
-                self._save_mark(mark)
+                self._syncing = []
+                # A mark from before a removal would ask for queues that are no longer there.
+                if drops == self._drops:
+                    self._save_mark(mark)
 
     def _save_mark(self, mark: tuple[int, int]) -> None:
-        self._mark_file.write(msgpack.packb(mark))
+        self._mark_file.write(msgpack.packb((*mark, self._segment_bytes)))
 
     def _write_all(self) -> None:
         self.queues.flush(len(self.queues.dirty))
-        sync_files(self.queues.take_unsynced())
+        sync_files([*self._syncing, *self.queues.take_unsynced()])
 
     async def close(self) -> None:
         """Stop dispatching; what is dispatched is on disk afterwards."""
@@ -260,7 +304,11 @@ class Dispatcher:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        self._write_all()
-        self.queues.close()
-        self._save_mark((self.applied, self._applied_pos))
-        self._mark_file.close()
+        try:
+            self._write_all()
+            self._save_mark((self.applied, self._applied_pos))
+            self.queues.close()
+        except DiskFullError as e:
+            log.warning("some queue units will be made anew at the next start: %s", e)
+        finally:
+            self._mark_file.close()

@@ -8,7 +8,8 @@ from enum import Enum
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store import entry
-from ledgermq.remoting.message_record import MIN_RECORD_BYTES, RecordError, peek_record
+from ledgermq.remoting.errors import PeerError
+from ledgermq.remoting.message_record import peek_record
 
 from .consume_queue import ConsumeQueue, Unit
 from .dispatch import Dispatcher
@@ -156,24 +157,21 @@ class MessageReader:
 
     async def read_record(self, physical_offset: int) -> bytes | None:
         """The committed record at exactly this offset, or None."""
-        head_bytes = entry.HEADER_BYTES
-        pos = physical_offset - head_bytes
+        pos = physical_offset - entry.HEADER_BYTES
         if pos < 0 or physical_offset >= self._log.ledger.end_pos:
             return None
         try:
-            header = entry.decode(await self._log.read_at(pos, head_bytes))
-        except entry.EntryError:
-            return None
-        if (
-            header.pos != pos
-            or header.log_index > self._dispatcher.applied
-            or header.body_len < MIN_RECORD_BYTES
-        ):
-            return None
-        record = await self._log.read_at(physical_offset, header.body_len)
-        try:
+            header = entry.decode(await self._log.read_at(pos, entry.HEADER_BYTES))
+            index = header.log_index
+            if header.pos != pos or not 0 <= index <= self._dispatcher.applied:
+                return None
+            # The bytes of a message may look like an entry: the index of the log knows better.
+            data, _ = await self._log.read_entries(index, index, 1)
+            if entry.decode(data).pos != pos:
+                return None
+            record = data[entry.HEADER_BYTES :]
             peek = peek_record(record)
-        except RecordError:
+        except PeerError:
             return None
         if peek.topic == INTERNAL_TOPIC.encode():
             return None

@@ -35,7 +35,7 @@ from .messages import (
     VoteReply,
     VoteRequest,
 )
-from .state import RaftState
+from .state import LEASE_SHARE, RaftState
 
 if TYPE_CHECKING:
     from random import Random
@@ -79,7 +79,13 @@ class RaftCore:
                 f" {log.last_index}, term {log.last_term}"
             )
         t = config.timing
-        self._s.deadline_ms = now_ms + self._s.rank() * t.hint_rank_ms + t.hint_rank_ms
+        quiet_ms = 0
+        if term > 0:
+            # Which leader was heard before the restart is forgotten; its lease may still count on
+            # this member: neither vote nor stand before it has run out.
+            quiet_ms = int(t.election_min_ms * LEASE_SHARE)
+            self._s.leader_heard_ms = now_ms + quiet_ms - t.election_min_ms
+        self._s.deadline_ms = now_ms + quiet_ms + (self._s.rank() + 1) * t.hint_rank_ms
 
     # --- what the shell may look at -----------------------------------------------------------
 

@@ -11,10 +11,7 @@ from .events import Fetched
 from .messages import Heartbeat, HeartbeatReply, Push, PushReply, TimeoutNow
 from .progress import Progress
 from .quorum import quorum_value
-from .state import NEVER_MS, RaftState
-
-# A lease ends this share before the earliest moment a follower may vote again: clocks differ.
-_LEASE_SHARE = 0.9
+from .state import LEASE_SHARE, NEVER_MS, RaftState
 
 
 def lead(s: RaftState) -> None:
@@ -78,7 +75,7 @@ def lease_until_ms(s: RaftState) -> int:
     quorum_ms = quorum_value(sent, s.config.quorum)
     if quorum_ms == NONE:
         return NEVER_MS
-    return quorum_ms + int(s.config.timing.election_min_ms * _LEASE_SHARE)
+    return quorum_ms + int(s.config.timing.election_min_ms * LEASE_SHARE)
 
 
 def on_heartbeat_reply(s: RaftState, m: HeartbeatReply) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from random import Random
 
 NEVER_MS = -(1 << 60)
+# A lease lasts this share of the time for which a follower that heard its leader gives no vote:
+# clocks run at different speeds.
+LEASE_SHARE = 0.9
 
 
 class RaftState:

@@ -24,13 +24,16 @@ from ledgermq.dledger.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import FrameError
 
 VERSION = 1
-# One push carries at most 1 MiB, or one entry of a 16 MiB frame.
+# One push carries at most 1 MiB, or one entry however long.
 MAX_FRAME_BYTES = 20 << 20
+MAX_RECORD_BYTES = 16 << 20
 _PREFIX = struct.Struct(">II")
 _FIXED = struct.Struct(">BBH")
+_MAX_INT = (1 << 63) - 1
 
 
 class Kind(IntEnum):
@@ -143,7 +146,9 @@ def decode(frame: bytes) -> Frame:
         raise FrameError("peer frame: the head leaves the frame")
     try:
         head = msgpack.unpackb(frame[8:end])
-        return Frame(Kind(kind), list(head), frame[end:])
+        if not isinstance(head, list):
+            raise FrameError(f"peer frame of kind {kind}: its head is no array")
+        return Frame(Kind(kind), head, frame[end:])
     except (ValueError, TypeError, msgpack.UnpackException) as e:
         raise FrameError(f"peer frame of kind {kind}: {e}") from e
 
@@ -155,6 +160,8 @@ def _checked(cls: type, head: list[Any]) -> list[Any]:
     for value, wanted in zip(head, types, strict=True):
         if type(value) is not wanted:
             raise FrameError(f"{cls.__name__}: {value!r} is no {wanted.__name__}")
+        if isinstance(value, int) and not NONE <= value <= _MAX_INT:
+            raise FrameError(f"{cls.__name__}: {value} is no term, index or count")
     return head
 
 
@@ -191,10 +198,30 @@ def _runs(value: list[Any]) -> tuple[tuple[int, int], ...]:
     for run in value:
         if not (isinstance(run, list) and len(run) == 2 and all(type(n) is int for n in run)):
             raise FrameError(f"Push: {run!r} is no (term, count)")
-        if run[1] < 1 or (runs and run[0] <= runs[-1][0]):
+        if run[1] < 1 or run[0] <= (runs[-1][0] if runs else NONE) or max(run) > _MAX_INT:
             raise FrameError("Push: its runs do not rise")
         runs.append((run[0], run[1]))
     return tuple(runs)
+
+
+def check_push(push: Push, payload: bytes) -> None:
+    """See that the payload is exactly the entries that the message names.
+
+    Raises:
+        FrameError: it is not.
+    """
+    index = push.prev_index
+    counts: dict[int, int] = {}
+    try:
+        for _, header in entry.walk(payload):
+            index += 1
+            if header.log_index != index:
+                raise FrameError(f"push carries entry {header.log_index} where {index} belongs")
+            counts[header.term] = counts.get(header.term, 0) + 1
+    except entry.EntryError as e:
+        raise FrameError(f"push: {e.remark}") from e
+    if tuple(counts.items()) != push.runs:
+        raise FrameError(f"push announces {push.runs}, carries {tuple(counts.items())}")
 
 
 def hello_of(frame: Frame) -> Hello:
@@ -210,7 +237,7 @@ class FrameDecoder:
     """Cuts a stream into frames. Invariant: buffers at most one frame and one chunk."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._max = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = 4
@@ -233,8 +260,10 @@ class FrameDecoder:
         self._need = 4
         while end - at >= 4:
             size = int.from_bytes(data[at : at + 4])
-            if size > self._max:
-                raise FrameError(f"peer frame of {size} bytes is over the limit of {self._max}")
+            if size > self.max_frame_bytes:
+                raise FrameError(
+                    f"peer frame of {size} bytes is over the limit of {self.max_frame_bytes}"
+                )
             if at + 4 + size > end:
                 self._need = 4 + size
                 break

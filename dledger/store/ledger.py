@@ -3,7 +3,16 @@
 Not thread safe, but for `sync` and `read_entries`, which may run in a thread.
 """
 
-from ledgermq.dledger.errors import DiskFullError, InvariantError, StorageError
+import logging
+from dataclasses import replace
+
+from ledgermq.dledger.errors import (
+    CallerError,
+    DamagedError,
+    DiskFullError,
+    InvariantError,
+    StorageError,
+)
 
 from . import entry
 from .entry_index import EntryIndex, IndexUnit
@@ -11,6 +20,8 @@ from .hard_state import Mark, MarkFile
 from .segments import Segments
 from .tail_cache import TailCache
 from .zero_ahead import ZeroAhead
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -48,8 +59,21 @@ class Ledger:
         """Where the next entry will lie: its pos in bytes; the body starts 48 bytes on.
 
         Source of the rule: an entry never crosses a segment, and 8 bytes stay free for the marker.
+
+        Raises:
+            CallerError: no segment can hold it.
         """
-        return self._place(entry.HEADER_BYTES + body_bytes)
+        size = entry.HEADER_BYTES + body_bytes
+        if body_bytes < 1 or not self._fits(size):
+            raise CallerError(
+                f"a record of {body_bytes} bytes cannot be stored; one has at least 1 byte and at"
+                f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
+                " (mappedFileSizeCommitLog)"
+            )
+        return self._place(size)
+
+    def _fits(self, size: int) -> bool:
+        return size + entry.BLANK_BYTES <= self.data.segment_bytes
 
     def _place(self, size: int) -> int:
         left = self.data.segment_bytes - self._staged_pos % self.data.segment_bytes
@@ -62,7 +86,7 @@ class Ledger:
 
         Nothing is written before `write_staged`.
         """
-        pos = self._place(entry.HEADER_BYTES + len(body))
+        pos = self.reserve(len(body))
         self._staged += 1
         head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
         self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
@@ -108,22 +132,25 @@ class Ledger:
         self.cache.add(first, self._staged, data)
         self.end_index, self.end_pos = self._staged, self._staged_pos
         self.chain = self._staged_chain
-        if self.index.needs_flush:
-            self.index.flush()
+        self._flush_index()
         if self.zero_ahead is not None:
             self.zero_ahead.after_write(self.end_pos)
         return count
 
+    def _flush_index(self) -> None:
+        """Write out units when there are many; without room for them they stay in memory."""
+        if self.index.needs_flush:
+            try:
+                self.index.flush()
+            except DiskFullError as e:
+                # The entries are in the log: this must not look like a failed append.
+                log.error("the entry index stays behind: %s", e)
+
     def _undo_staged(self, writes: list[tuple[int, bytes]]) -> None:
         """Take staged entries back after a failed write; leave zeros where bytes may be."""
-        self.index.truncate(self.end_index + 1, self._staged + 1)
-        self._staged, self._staged_pos = self.end_index, self.end_pos
-        self._staged_chain = self.chain
+        self.drop_staged()
         for pos, data in writes:
-            try:
-                self.data.zero(pos, pos + len(data))
-            except DiskFullError:
-                continue  # that part of the file never came to be
+            self.data.wipe(pos, pos + len(data))
 
     # --- the follower's appends ---------------------------------------------------------------
 
@@ -144,7 +171,7 @@ class Ledger:
         self.write_staged()
 
     def _copy_one(self, data: bytes, at: int, header: entry.EntryHeader) -> None:
-        pos = self._place(header.size)
+        pos = self._place(header.size) if self._fits(header.size) else -1
         if header.log_index != self._staged + 1 or header.pos != pos:
             raise entry.EntryError(
                 f"entry {header.log_index} at {header.pos} does not follow entry {self._staged},"
@@ -169,33 +196,67 @@ class Ledger:
     def truncate(self, first: int) -> None:
         """Cut `first` and everything behind it; the cut is on disk when this returns.
 
+        The mark says what is being cut before the first byte changes: after a crash in between
+        nobody can tell a half done cut from damage.
+
         Raises:
             StorageError: the cut may be incomplete; stop the node.
         """
         if first > self.end_index:
             return
-        unit = self._unit(first)
-        old_end_pos, old_end = self.end_pos, self.end_index
         self.epoch += 1
         if self.zero_ahead is not None:
             self.zero_ahead.settle()
-        chain, end_pos = 0, 0
-        if first > 0:
-            before = self._unit(first - 1)
-            head = entry.decode(self.data.read(before.pos, entry.HEADER_BYTES))
-            chain, end_pos = head.chain_crc, before.pos + before.size
-        keep_base = unit.pos - unit.pos % self.data.segment_bytes
-        self.data.drop_from(keep_base + self.data.segment_bytes)
-        self.data.zero(end_pos, min(old_end_pos, keep_base + self.data.segment_bytes))
-        self.index.truncate(first, old_end + 1)
-        self.cache.truncate(first)
-        self.data.sync()
+        end_pos, chain = self._end_before(first)
+        old = self.marks.mark
+        kept = Mark(first - 1, end_pos, chain, min(old.commit, first - 1))
+        if old.index < first:
+            kept = replace(old, clean=False)
+        self.marks.save(replace(kept, cut=first))
+        self._destroy(first, end_pos)
         self.end_index, self.end_pos, self.chain = first - 1, end_pos, chain
         self._staged, self._staged_pos, self._staged_chain = first - 1, end_pos, chain
         if self.zero_ahead is not None:
             self.zero_ahead.cut(end_pos)
-        if self.marks.mark.index >= first:
-            self.save_mark(self.marks.mark.commit)
+        self.marks.save(kept)
+
+    def _destroy(self, first: int, end_pos: int) -> None:
+        """Remove the bytes of `first` and all behind it, on disk too."""
+        pos, segment_bytes = self._unit(first).pos, self.data.segment_bytes
+        following = pos - pos % segment_bytes + segment_bytes
+        try:
+            self.data.drop_from(following)
+            self.data.zero(end_pos, min(self.end_pos, following))
+            self.index.truncate(first, self.end_index + 1)
+            self.cache.truncate(first)
+            self.data.sync()
+        except (DiskFullError, OSError) as e:
+            raise StorageError(f"{self.data.folder}: the cut of entry {first} failed: {e}") from e
+
+    def _end_before(self, index: int) -> tuple[int, int]:
+        """(byte after entry `index` - 1, its chain value).
+
+        Raises:
+            DamagedError: it is not where the index says.
+        """
+        if index == 0:
+            return 0, 0
+        unit = self._unit(index - 1)
+        try:
+            head = entry.decode(self.data.read(unit.pos, entry.HEADER_BYTES))
+        except entry.EntryError as e:
+            raise self._damage(unit, e.remark) from e
+        if head.log_index != index - 1 or head.size != unit.size:
+            raise self._damage(unit, f"entry {index - 1} is not here")
+        return unit.pos + unit.size, head.chain_crc
+
+    def _damage(self, unit: IndexUnit, what: str) -> DamagedError:
+        return DamagedError(
+            self.data.path_of(unit.pos),
+            unit.pos % self.data.segment_bytes,
+            f"{what}. Move this store away and let the node be filled from the leader; if only the"
+            f" entry index {self.index.segments.folder} is broken, remove that",
+        )
 
     def _unit(self, index: int) -> IndexUnit:
         unit = self.index.get(index)
@@ -212,24 +273,33 @@ class Ledger:
     def read_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int]:
         """(encoded entries, last index) from `first` on: at least one, within one segment.
 
-        May read from the disk.
+        May read from the disk. What it returns is as it was written: followers would refuse it
+        otherwise, and each of them would suffer from this node's bad disk.
 
         Raises:
-            StorageError: what lies there is not the entry asked for.
+            DamagedError: what lies there is not the entry asked for.
         """
         unit = self._unit(first)
+        chain = self._end_before(first)[1]
         data = self.data.read(unit.pos, max(max_bytes, unit.size))
-        end, reached = 0, first - 1
-        while reached < last and end + entry.HEADER_BYTES <= len(data):
-            try:
+        end, reached, problem = 0, first - 1, ""
+        try:
+            while reached < last and end + entry.HEADER_BYTES <= len(data):
                 header = entry.decode(data, end)
-            except entry.EntryError:
-                break
-            if header.log_index != reached + 1 or end + header.size > len(data):
-                break
-            end, reached = end + header.size, header.log_index
+                stop = end + header.size
+                if header.log_index != reached + 1 or header.pos != unit.pos + end:
+                    problem = f"entry {reached + 1} is not here"
+                    break
+                if stop > len(data):
+                    break
+                chain = entry.check(
+                    header, memoryview(data)[end + entry.HEADER_BYTES : stop], chain
+                )
+                end, reached = stop, header.log_index
+        except entry.EntryError as e:
+            problem = e.remark
         if reached < first:
-            raise StorageError(f"{self.data.path_of(unit.pos)}: no entry {first} at {unit.pos}")
+            raise self._damage(unit, problem or f"entry {first} is cut short")
         return data[:end], reached
 
     # --- durability ---------------------------------------------------------------------------
@@ -261,9 +331,17 @@ class Ledger:
         """Stop cleanly: mark and close."""
         if self._staged != self.end_index:
             raise InvariantError("closed with staged entries")
-        if self.zero_ahead is not None:
-            self.zero_ahead.settle()
-        self.save_mark(commit, clean=True)
+        try:
+            if self.zero_ahead is not None:
+                self.zero_ahead.settle()
+            self.save_mark(commit, clean=True)
+        except DiskFullError as e:
+            log.error("the durable mark stays behind: %s", e)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files, promise nothing: the next start looks for the end itself."""
         self.index.close()
         self.data.close()
         self.marks.close()

@@ -152,7 +152,6 @@ class Cluster:
             return
         loose = node.store.last_index - node.store.durable
         node.crash(self._rng.randint(0, loose) if kept is None else kept)
-        self.invariants.on_crash(node)
         self.network.forget(name)
         for peer in node.config.peers:
             self.network.break_connection(peer, name)

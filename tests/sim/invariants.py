@@ -45,9 +45,6 @@ class Invariants:
         self._votes: dict[tuple[NodeId, int], NodeId] = {}
         # Leases are void where a hint lied.
         self.check_leases = True
-        # A follower that restarts forgets whom it heard. Its leader learns that from the broken
-        # connection, unless it is cut off or paused: until then its lease is not checked.
-        self._lease_void_until_ms: dict[NodeId, int] = {}
 
     # --- hooks ----------------------------------------------------------------------------------
 
@@ -192,16 +189,8 @@ class Invariants:
         newest = max(core.term for _, core in leaders)
         now_ms = self._cluster.now_ms
         for name, core in leaders:
-            void = now_ms < self._lease_void_until_ms.get(name, 0)
             require(
-                void or core.term == newest or core.lease_until_ms <= now_ms,
+                core.term == newest or core.lease_until_ms <= now_ms,
                 "lease_is_exclusive",
                 f"{name} holds a lease in term {core.term} while term {newest} has a leader",
             )
-
-    def on_crash(self, node: "SimNode") -> None:
-        """A process died; some may not learn it."""
-        for peer in node.config.peers:
-            if self._cluster.blocked(peer, node.name) or not self._cluster.nodes[peer].running:
-                until_ms = self._cluster.now_ms + node.config.timing.election_min_ms
-                self._lease_void_until_ms[peer] = until_ms

@@ -243,7 +243,7 @@ async def start_name_server(folder: Path, port: int = 0) -> NamesrvApp:
 
 async def crash(app: BrokerApp) -> None:
     """Drop a node without a goodbye; only what the operating system would free is freed."""
-    app.node.close()
+    app.node.halt("crashed")
     for timer in [*app._timers.values(), app.polling._timer]:
         if timer is not None:
             timer.cancel()

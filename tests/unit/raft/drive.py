@@ -100,6 +100,10 @@ class Member:
         return self.receive(PushReply(peer, self.core.term, session, False, -1, prev, term, index))
 
 
+# A member that has a term gives no vote just after its start; these started before that matters.
+LONG_AGO_MS = 1000
+
+
 def member(
     size: int = 3,
     *,
@@ -116,7 +120,7 @@ def member(
     core = RaftCore(
         RaftConfig(self_id, voters, **config),
         LeastJitter(),
-        0,
+        -LONG_AGO_MS if term else 0,
         term=term,
         vote=vote,
         log=LogView(log),

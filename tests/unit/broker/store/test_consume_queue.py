@@ -214,6 +214,6 @@ def test_units_that_java_wrote_are_read(store: str, tmp_path: Path) -> None:
         (tmp_path / f"GoldA/0/{name:020d}").write_bytes(content.ljust(200, b"\0"))
         wanted += [Unit._make(u) for u in struct.iter_unpack(">qiq", content) if u[1]]
     assert manifest(store)["mappedFileSizeConsumeQueue"] == 200
-    assert len(wanted) > 10
+    assert len(wanted) >= 10
     assert owner.get("GoldA", 0).read(0, 100) == wanted
     owner.close()
