@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
@@ -54,8 +55,7 @@ _EXPIRE_S = 10.0
 _STATS_S = 1.0
 # Each step of a hand-over; without a majority of others no step can succeed.
 _HAND_OVER_S = 1.5
-_ROUTES_MS = 2000
-_ROUTE_CHECK_S = 0.02
+_ROUTES_S = 2.0
 _POLL_S = 0.005
 
 
@@ -234,9 +234,9 @@ class BrokerApp:
 
     async def _wait_for_routes(self) -> None:
         """Clients that ask a name server after our end should find the new leader there."""
-        end_ms = mono_ms() + _ROUTES_MS
-        while mono_ms() < end_ms and not await self.registrar.leader_elsewhere():
-            await asyncio.sleep(_ROUTE_CHECK_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ROUTES_S):
+                await self.registrar.wait_for_leader_elsewhere()
 
     async def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         end_ms = mono_ms() + int(seconds * 1000)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 _UNREGISTER_TIMEOUT_MS = 1000
 _ASK_TIMEOUT_MS = 1000
+_ASK_AGAIN_S = 0.02
 # Changes that come together are told together.
 _GATHER_S = 0.002
 
@@ -144,6 +145,11 @@ class Registrar:
         answers = await asyncio.gather(*(self._shown_leader(s) for s in self._changed))
         known = [a for a in answers if a is not None]
         return all(a not in ("", self.address) for a in known)
+
+    async def wait_for_leader_elsewhere(self) -> None:
+        """Ask until `leader_elsewhere`."""
+        while not await self.leader_elsewhere():  # noqa: ASYNC110 (the answer is far away)
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _shown_leader(self, server: str) -> str | None:
         """Address of id 0 at a name server, "" for none; None when it does not answer."""

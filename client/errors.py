@@ -108,12 +108,12 @@ class BrokerRefused(ClientError):
 
 _REFUSAL_STEPS = {
     2: "The broker is busy or not the leader: send slower, or look at mqadmin clusterList",
-    13: "Check the size of the body (at most maxMessageSize, 4 MiB) and of the properties (32767)",
+    13: "The message itself is refused: change what the reason above names, then send it again",
     14: "The broker is stopping, full, or not the leader: look at its disk and mqadmin clusterList",
-    16: "Check the permissions of topic, group and broker (brokerPermission, updateTopic -p)",
+    16: "It is not allowed here: see the reason above, or the permissions (mqadmin updateTopic -p)",
     17: "Create the topic: mqadmin updateTopic",
     23: 'Write the subscription as "*" or "TagA || TagB"',
-    26: "Create the group: mqadmin updateSubGroup; or set autoCreateSubscriptionGroup=true",
+    26: "Set autoCreateSubscriptionGroup=true at the broker, or create the group there",
     29: "Check the name of the topic, the queue id and the other arguments",
 }
 

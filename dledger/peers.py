@@ -81,7 +81,7 @@ class Peers:
             replace(hello, channel=int(Channel.CONTROL)),
             on_up=heard,
             on_down=nothing,
-            on_died=lambda: self._callbacks.on_died(peer),
+            on_died=lambda: self._died(peer),
         )
         self._data[peer] = OutgoingLink(
             address,
@@ -92,6 +92,12 @@ class Peers:
         )
         self._control[peer].start()
         self._data[peer].start()
+
+    def _died(self, peer: NodeId) -> None:
+        """The process is gone; what it had sent and nobody has read yet must not look alive."""
+        for channel in Channel:
+            self._server.drop_peer(peer, channel)
+        self._callbacks.on_died(peer)
 
     def send(self, peer: NodeId, message: Message) -> None:
         """Send on the control connection; lost when it is down."""

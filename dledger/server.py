@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from random import Random
 from typing import Any
 
@@ -106,9 +105,8 @@ class LogServer:
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = 0
-        self._mark_timer: asyncio.TimerHandle | None = None
-        self._async_flush_timer: asyncio.TimerHandle | None = None
-        self._retry_timer: asyncio.TimerHandle | None = None
+        # By purpose: mark, flush, retry.
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self.stopped = False
         self._closed = False
 
@@ -118,7 +116,7 @@ class LogServer:
         """Listen for the peers and take part. OSError: the port is taken."""
         await self._peers.start(self.config.listen_host)
         self._schedule_tick()
-        self._mark_timer = asyncio.get_running_loop().call_later(_MARK_INTERVAL_S, self._mark)
+        self._after("mark", _MARK_INTERVAL_S, self._mark)
 
     async def close(self) -> None:
         """Stop taking part; what is written becomes durable, unless this node had to stop."""
@@ -133,9 +131,10 @@ class LogServer:
         self._store.close(None if had_to_stop else self.core.commit)
 
     def _cancel_timers(self) -> None:
-        for timer in (self._timer, self._mark_timer, self._async_flush_timer, self._retry_timer):
+        for timer in (self._timer, *self._timers.values()):
             if timer:
                 timer.cancel()
+        self._timers.clear()
 
     def _stop(self, reason: Exception) -> None:
         """The disk or an invariant failed: do nothing more, promise nothing more."""
@@ -232,17 +231,8 @@ class LogServer:
             # A push that was to carry them would have left by now.
             self._fetched.clear()
 
-    def _persist(self, e: fx.PersistHardState) -> None:
-        self._store.hard_state.save(e.term, e.vote)
-
-    def _send(self, e: fx.Send) -> None:
-        self._peers.send(e.peer, e.message)
-
     def _send_push(self, e: fx.SendPush) -> None:
         self._peers.send_push(e.peer, e.push, self._fetched.pop(e.token, b""))
-
-    def _commit(self, e: fx.Commit) -> None:
-        self._callbacks.on_commit(e.index)
 
     def _role_changed(self, e: fx.RoleChanged) -> None:
         log.info("role=%s term=%d leader=%s", e.role.value, e.term, e.leader)
@@ -260,28 +250,12 @@ class LogServer:
         if not self.is_leader or self.core.term != e.term:
             return
         size, build = self._callbacks.make_noop(e.term, self.core.log.last_index + 1)
-        offset = self.reserve(size)
-        self.ledger.stage(e.term, build(offset))
+        self.ledger.stage(e.term, build(self.reserve(size)))
         try:
             self._write_staged()
         except DiskFullError as error:
             log.error("cannot lead yet: %s", error)
-            self._retry(self._append_noop, e)
-
-    def _retry(self, action: Callable[[Any], None], value: object) -> None:
-        """Once more in a while: there may be room by then."""
-        if self._retry_timer:
-            self._retry_timer.cancel()
-        self._retry_timer = asyncio.get_running_loop().call_later(
-            _DISK_FULL_RETRY_S, self._try_again, action, value
-        )
-
-    def _try_again(self, action: Callable[[Any], None], value: object) -> None:
-        self._retry_timer = None
-        try:
-            action(value)
-        except StorageError as e:
-            self._stop(e)
+            self._after("retry", _DISK_FULL_RETRY_S, self._append_noop, e)
 
     def _flush_staged(self) -> None:
         self._flush_scheduled = False
@@ -302,20 +276,12 @@ class LogServer:
 
     def _written(self) -> None:
         """Entries are in the page cache: count them now or after their fsync, by configuration."""
-        if self.stopped:
-            return
         if self.config.sync_flush:
             self._flusher.request()
             return
         self._step(ev.Durable(self.ledger.end_index))
-        if self._async_flush_timer is None and not self.stopped:
-            self._async_flush_timer = asyncio.get_running_loop().call_later(
-                self.config.flush_interval_ms / 1000, self._async_flush
-            )
-
-    def _async_flush(self) -> None:
-        self._async_flush_timer = None
-        self._flusher.request()
+        if "flush" not in self._timers:
+            self._after("flush", self.config.flush_interval_ms / 1000, self._flusher.request)
 
     def _fetch(self, e: fx.Fetch) -> None:
         last = self.core.log.last_index
@@ -366,11 +332,27 @@ class LogServer:
         except (DiskFullError, entry.EntryError) as error:
             log.error("entries of leader %s refused: %s", self.core.leader, error)
             self._step(ev.AcceptFailed(e.first))
-            self._retry(self._peers.hang_up, self.core.leader)
+            self._after("retry", _DISK_FULL_RETRY_S, self._peers.hang_up, self.core.leader)
             return
         self._written()
 
     # --- time ---------------------------------------------------------------------------------
+
+    def _after(self, name: str, delay_s: float, action: Callable[..., None], *args: Any) -> None:
+        """Call later, in place of what had the same name; never once the node stops."""
+        if self.stopped:
+            return
+        if name in self._timers:
+            self._timers[name].cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[name] = loop.call_later(delay_s, self._due, name, action, args)
+
+    def _due(self, name: str, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        del self._timers[name]
+        try:
+            action(*args)
+        except StorageError as e:
+            self._stop(e)
 
     def _schedule_tick(self) -> None:
         if self.stopped:
@@ -393,27 +375,24 @@ class LogServer:
     def _tick(self, late: bool) -> None:
         self._timer = None
         self._step(ev.Tick(stalled=late))
-        self._schedule_tick()
 
     def _mark(self) -> None:
         """Move the durable mark along, in the fsync thread."""
-        self._mark_timer = asyncio.get_running_loop().call_later(_MARK_INTERVAL_S, self._mark)
+        self._after("mark", _MARK_INTERVAL_S, self._mark)
         try:
             self._flusher.request_mark(self.core.commit)
         except DiskFullError as e:
             log.error("the durable mark stays behind: %s", e)
-        except StorageError as e:
-            self._stop(e)
 
 
 _EFFECTS: dict[type, Callable[[LogServer, Any], None]] = {
-    fx.PersistHardState: LogServer._persist,
-    fx.Send: LogServer._send,
+    fx.PersistHardState: lambda s, e: s._store.hard_state.save(e.term, e.vote),
+    fx.Send: lambda s, e: s._peers.send(e.peer, e.message),
     fx.Fetch: LogServer._fetch,
     fx.SendPush: LogServer._send_push,
     fx.AcceptEntries: LogServer._accept,
     fx.AppendNoop: LogServer._append_noop,
-    fx.Commit: LogServer._commit,
+    fx.Commit: lambda s, e: s._callbacks.on_commit(e.index),
     fx.RoleChanged: LogServer._role_changed,
     fx.TransferEnded: LogServer._transfer_ended,
 }

@@ -102,6 +102,9 @@ def _checked(
         raise PeerError(ResponseCode.NO_PERMISSION, "this broker is not readable")
     topics.refuse_internal(header.topic)
     group = topics.find_group(service.metadata.groups, header.consumer_group)
+    if group is None and not service.node.ready:
+        # Made by the leader a moment ago, perhaps, and not applied here yet.
+        group = topics.new_group(header.consumer_group, service.config)
     if group is None:
         raise PeerError(
             ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST,

@@ -131,6 +131,9 @@ class OutgoingLink:
         self._last_complaint = ""
         self.peer: Hello | None = None
         self.up = False
+        # The connection was lost and nobody has answered since: a refusal now means that the
+        # process is gone. A dying one may still accept and drop a redial or two.
+        self._suspect = False
 
     def start(self) -> None:
         """Begin to dial."""
@@ -156,13 +159,13 @@ class OutgoingLink:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        wait_s, was_up = _RETRY_MIN_S, False
+        wait_s = _RETRY_MIN_S
         while True:
             begin_s = loop.time()
-            refused = await self._session(was_up=was_up)
-            was_up = self.up
-            if was_up:
+            refused = await self._session()
+            if self.up:
                 self.up = False
+                self._suspect = True
                 self._on_down()
                 if loop.time() - begin_s >= _SHORT_S:
                     wait_s = _RETRY_MIN_S
@@ -170,7 +173,7 @@ class OutgoingLink:
             await asyncio.sleep(_REFUSED_RETRY_S if refused else wait_s)
             wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
-    async def _session(self, *, was_up: bool) -> bool:
+    async def _session(self) -> bool:
         """Dial, greet, stay until the connection is lost; True when the peer refused us."""
         loop = asyncio.get_running_loop()
         greeted: asyncio.Future[Frame | None] = loop.create_future()
@@ -196,7 +199,8 @@ class OutgoingLink:
             await lost
         except (OSError, ValueError, FrameError) as e:
             # TimeoutError is an OSError; a host name that cannot be one is a ValueError.
-            if was_up and isinstance(e, ConnectionRefusedError):
+            if self._suspect and isinstance(e, ConnectionRefusedError):
+                self._suspect = False
                 self._on_died()
             if isinstance(e, ValueError | FrameError):
                 self._complain(str(e))
@@ -217,6 +221,7 @@ class OutgoingLink:
         self.peer = hello
         self._wire = wire
         self.up = True
+        self._suspect = False
         self._last_complaint = ""
         self._on_up(hello)
 

@@ -40,6 +40,10 @@ FAST: dict[str, Any] = {
 }
 
 
+# A member alone has nobody to wait for.
+ALONE: dict[str, Any] = {"election_timeout_min_ms": 100, "election_timeout_max_ms": 150}
+
+
 def broker_config(folder: Path, peers: dict[str, tuple[str, int]], me: str, **more: Any) -> Any:
     """Configuration of one member; `more` wins."""
     values: dict[str, Any] = {
@@ -67,7 +71,7 @@ class Brokers:
         self.client = RemotingClient()
         self.name_servers: list[NamesrvApp] = []
         self._count = name_servers
-        self._more = more
+        self._more = more if nodes > 1 else {**ALONE, **more}
         self.peers = {f"n{i}": (HOST, reserve_port()) for i in range(nodes)}
         self._ports = {name: reserve_port(-2) for name in self.peers}
         self.apps: dict[str, BrokerApp] = {}
@@ -243,12 +247,14 @@ async def start_name_server(folder: Path, port: int = 0) -> NamesrvApp:
 
 async def crash(app: BrokerApp) -> None:
     """Drop a node without a goodbye; only what the operating system would free is freed."""
+    if app.log._closed:
+        return  # it had been stopped
     app.node.halt("crashed")
     for timer in [*app._timers.values(), app.polling._timer]:
         if timer is not None:
             timer.cancel()
     log, dispatcher = app.log, app.dispatcher
-    was_stopped, log.stopped = log.stopped, True
+    log.stopped = True  # closing it now promises nothing: as after a kill
     dispatcher._stopped = True
     log._cancel_timers()
     tasks = [*app.registrar._tasks, app.exports._task, dispatcher._task, dispatcher._flush_task]
@@ -262,15 +268,6 @@ async def crash(app: BrokerApp) -> None:
     await app._listener.close()
     await app.gate.close()
     await app.registrar._client.close()
-    await log._peers.close()
-    if was_stopped and not app.failed.done():
-        return  # it had been stopped properly
-    log._flusher.close()
-    log._readers.shutdown(wait=True)
-    log.ledger.data.close()
-    log.ledger.index.segments.close()
-    log.ledger.marks.close()
-    log._hard_state.close()
-    log._identity.close()
+    await log.close()
     dispatcher.queues._files.close()
     dispatcher._mark_file.close()

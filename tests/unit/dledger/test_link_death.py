@@ -1,0 +1,64 @@
+"""A dying process may accept a redial or two before its port is closed: that is still a death."""
+
+import asyncio
+
+import pytest
+
+from ledgermq.dledger.rpc import codec
+from ledgermq.dledger.rpc.codec import Hello, Kind
+from ledgermq.dledger.rpc.link import OutgoingLink
+from tests.support import until
+
+HELLO = Hello("G", "n0", "n1", 0, "boot0", "store0", 65536, "127.0.0.1:1")
+
+
+class DyingPeer:
+    """Greets the first caller, then drops everybody; its port closes when told."""
+
+    def __init__(self, *, greets: int) -> None:
+        self.greets = greets
+        self.accepted = 0
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self.writers.append(writer)
+        await reader.read(1)
+        if self.accepted <= self.greets:
+            writer.write(codec.encode_hello(Kind.WELCOME, HELLO))
+        else:
+            writer.close()
+
+    def drop(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+
+@pytest.mark.parametrize("redials", [0, 1, 3])
+async def test_refused_after_redials_that_were_dropped(redials: int) -> None:
+    """However many redials were accepted and dropped, the refusal in the end is the hint."""
+    peer = DyingPeer(greets=1)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+    died: list[bool] = []
+    link = OutgoingLink(
+        server.sockets[0].getsockname()[:2],
+        HELLO,
+        on_up=lambda _: None,
+        on_down=lambda: None,
+        on_died=lambda: died.append(True),
+    )
+    link.start()
+    await until(lambda: link.up, what="the link")
+    # As in a running group: the link has stood for a while, so the redial comes at once.
+    await asyncio.sleep(0.3)
+    if not redials:
+        server.close()
+    peer.drop()
+    await until(lambda: peer.accepted >= 1 + redials, what="the redials")
+    assert not died or not redials
+    server.close()
+    await until(lambda: died, what="the hint")
+    await link.close()
+    assert died == [True]
+    peer.drop()
+    await server.wait_closed()
