@@ -38,7 +38,8 @@ class Consumer:
     Each message is handed to one member of the group, at least once.
 
     - The body of the loop ends, or `break` or `return` leaves it: the message is acknowledged.
-    - The body raises: the message is delivered again, to any member of the group, and after `max_retries` failures it goes to the topic `%DLQ%group`.
+    - The body raises: the message is delivered again, to any member of the group, and after
+      `max_retries` failures it goes to the topic `%DLQ%group`.
     - The task is cancelled: the message is not acknowledged; the next owner of its queue gets it.
 
     Several tasks may loop over one consumer. `run` calls a function, `concurrency` at a time.
