@@ -25,7 +25,7 @@ from ledgermq.remoting.command import ONEWAY_FLAG, VERSION, RemotingCommand, res
 from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.headers.send import SendMessageRequest, SendMessageRequestV2
-from ledgermq.remoting.message_batch import decode_batch
+from ledgermq.remoting.message_batch import BatchItem, decode_batch
 from ledgermq.remoting.message_id import host_offset_msg_id, pack_host
 from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
 
@@ -34,7 +34,7 @@ LEADER_CODES: Final[frozenset[int]] = frozenset(
 )
 _TRANSACTION_BITS = 0xC
 _INTERNAL = topics.INTERNAL_TOPIC
-_UNIQUE_KEY = "UNIQ_KEY\x01"
+_DELAYS = ("DELAY", "TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS")
 # Ordinal of V3_4_9: from here on a client's own limit of attempts counts.
 _OWN_LIMIT_VERSION = 121
 
@@ -75,8 +75,12 @@ def send_batch(
 ) -> HandlerResult:
     """320: several messages of one topic for one queue; all are stored, or none."""
     header = _header(command)
-    if topics.is_retry(header.topic):
-        raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "batch request does not support retry group")
+    if topics.is_retry(header.topic) or len(header.topic) > topics.MAX_TOPIC_CHARS:
+        raise PeerError(
+            ResponseCode.MESSAGE_ILLEGAL,
+            "a batch cannot go to a retry topic, nor to one of a longer name than"
+            f" {topics.MAX_TOPIC_CHARS} characters",
+        )
     return _with_topic(service, connection, command, header, _send_many)
 
 
@@ -130,7 +134,7 @@ async def _create_then(
     if task is None:
         task = asyncio.get_running_loop().create_task(service.node.put_topic(wanted))
         service.creating[header.topic] = task
-        task.add_done_callback(lambda _: service.creating.pop(header.topic, None))
+        task.add_done_callback(partial(_created, service, header.topic))
     await asyncio.shield(task)
     config = service.metadata.topics.get(header.topic)
     if config is None:
@@ -138,26 +142,51 @@ async def _create_then(
     go_on(service, connection, command, header, config)
 
 
+def _created(service: SendService, topic: str, task: "asyncio.Task[None]") -> None:
+    del service.creating[topic]
+    if not task.cancelled():
+        task.exception()  # those who asked hear of it; they may all have left
+
+
 def _check(service: SendService, command: RemotingCommand, header: SendMessageRequest) -> None:
     """Refuse what may not be stored, in upstream's order."""
     topics.refuse_internal(header.topic)
     topics.check_sendable(header.topic)
-    properties = header.properties or ""
-    if _INTERNAL in properties:
-        # As REAL_TOPIC or RETRY_TOPIC it would be restored into the metadata later.
-        topics.refuse_internal(_INTERNAL)
     if len(command.body) > service.config.max_message_size:
         raise PeerError(
             ResponseCode.MESSAGE_ILLEGAL,
             f"message body of {len(command.body)} bytes is over maxMessageSize"
             f" {service.config.max_message_size}",
         )
-    if header.sys_flag & _TRANSACTION_BITS or "TRAN_MSG\x01true" in properties:
-        raise PeerError(
-            ResponseCode.NO_PERMISSION, "this broker does not take transactional messages"
-        )
-    if "DELAY\x01" in properties and not topics.is_retry(header.topic):
+    if header.sys_flag & _TRANSACTION_BITS:
+        raise _no_transactions()
+    _check_properties(header.topic, header.properties or "")
+
+
+def _check_properties(topic: str, properties: str) -> None:
+    """Refuse what this broker would have to do and cannot."""
+    if _INTERNAL in properties:
+        # As REAL_TOPIC or RETRY_TOPIC it would be restored into the metadata later.
+        topics.refuse_internal(_INTERNAL)
+    if "TRAN_MSG\x01" in properties and _value(properties, "TRAN_MSG") == "true":
+        raise _no_transactions()
+    if topics.is_retry(topic) or "DEL" not in properties:
+        return
+    if any(_value(properties, name) not in (None, "0") for name in _DELAYS):
         raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "this broker does not take delayed messages")
+
+
+def _no_transactions() -> PeerError:
+    return PeerError(ResponseCode.NO_PERMISSION, "this broker does not take transactional messages")
+
+
+def _value(properties: str, name: str) -> str | None:
+    """A property's value; of a repeated name the last one counts."""
+    mark = f"{name}\x01"
+    at = properties.rfind("\x02" + mark) + 1
+    if at == 0 and not properties.startswith(mark):
+        return None
+    return properties[at + len(mark) :].split("\x02", 1)[0]
 
 
 def _queue(service: SendService, header: SendMessageRequest, config: TopicConfig) -> int:
@@ -256,7 +285,7 @@ def _send_many(
             header.topic,
             queue_id,
             item.body,
-            _properties(service, item.properties.decode()),
+            _properties(service, _item_properties(header, item)),
             item.flag,
             header.sys_flag,
             header.born_timestamp,
@@ -264,9 +293,6 @@ def _send_many(
         )
         for item in items
     ]
-    for record in records:
-        if _INTERNAL.encode() in record.properties:
-            topics.refuse_internal(_INTERNAL)
 
     def done(result: AppendResult | PeerError) -> None:
         if isinstance(result, PeerError):
@@ -279,6 +305,17 @@ def _send_many(
             connection.send_bytes(_reply(service, command, header, ids, queue_id, first))
 
     placed = service.node.append_all(records, done)
+
+
+def _item_properties(header: SendMessageRequest, item: BatchItem) -> str:
+    try:
+        text = item.properties.decode()
+    except UnicodeDecodeError as e:
+        raise PeerError(
+            ResponseCode.MESSAGE_ILLEGAL, f"properties of a message in the batch: {e}"
+        ) from e
+    _check_properties(header.topic, text)
+    return text
 
 
 def _properties(service: SendService, text: str) -> bytes:
@@ -304,12 +341,8 @@ def _reply(
     queue_offset: int,
 ) -> bytes:
     """A whole frame, from a template: this is the busiest answer of all."""
-    properties = header.properties or ""
-    at = properties.find(_UNIQUE_KEY)
-    transaction = ""
-    if at >= 0:
-        unique = properties[at + len(_UNIQUE_KEY) :].split("\x02", 1)[0]
-        transaction = ',"transactionId":' + _json(unique)
+    unique = _value(header.properties or "", "UNIQ_KEY")
+    transaction = ',"transactionId":' + _json(unique) if unique else ""
     text = _TEMPLATE % (
         _json(service.config.region_id),
         "true" if service.config.trace_on else "false",

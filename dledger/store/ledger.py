@@ -49,6 +49,8 @@ class Ledger:
         self._pending: list[bytes] = []
         self._pending_start = 0
         self._writes: list[tuple[int, bytes]] = []
+        # Places of failed writes that could not be zeroed.
+        self._litter: list[tuple[int, int]] = []
         self._staged = mark.index
         self._staged_pos = mark.pos
         self._staged_chain = mark.chain
@@ -123,6 +125,7 @@ class Ledger:
         if self.zero_ahead is not None:
             self.zero_ahead.before_write(self._staged_pos)
         try:
+            self._sweep()
             for pos, data in writes:
                 self.data.write(pos, data)
         except DiskFullError:
@@ -149,8 +152,18 @@ class Ledger:
     def _undo_staged(self, writes: list[tuple[int, bytes]]) -> None:
         """Take staged entries back after a failed write; leave zeros where bytes may be."""
         self.drop_staged()
-        for pos, data in writes:
-            self.data.wipe(pos, pos + len(data))
+        self._litter.extend((pos, pos + len(data)) for pos, data in writes)
+        try:
+            self._sweep()
+        except DiskFullError as e:
+            # A file system that never writes in place; to be done before the next append.
+            log.error("%s", e)
+
+    def _sweep(self) -> None:
+        """Zero what failed writes have left: it must not lie behind later entries."""
+        while self._litter:
+            self.data.wipe(*self._litter[-1])
+            self._litter.pop()
 
     # --- the follower's appends ---------------------------------------------------------------
 

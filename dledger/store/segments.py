@@ -125,15 +125,12 @@ class Segments:
     def wipe(self, start: int, end: int) -> None:
         """Zero what a failed write to start..end (exclusive, in one segment) has left there.
 
-        Forwards: behind the first place without room that write put nothing.
+        Touches only what is not zero: the rest may have no room on the disk.
         """
-        if start - start % self.segment_bytes not in self._fds:
-            return  # that file never came to be
-        try:
-            for pos in range(start, end, len(_ZERO_CHUNK)):
-                self.write(pos, _ZERO_CHUNK[: end - pos])
-        except DiskFullError:
-            return
+        for pos in range(start, end, len(_ZERO_CHUNK)):
+            left = self.read(pos, min(len(_ZERO_CHUNK), end - pos)).rstrip(b"\0")
+            if left:
+                self.write(pos, _ZERO_CHUNK[: len(left)])
 
     def clear_after(self, pos: int) -> None:
         """Zero what lies between `pos` and the end of its segment; holes stay holes."""

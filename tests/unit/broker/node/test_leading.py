@@ -63,7 +63,6 @@ async def test_ready_only_after_the_noop_and_the_system_topics(tmp_path: Path) -
         assert seen[0][1] >= len(topics.system_topics(app.config))
         assert applied[0] is True  # refused: not ready yet
         assert applied[1] is False  # the no-op alone is not enough
-        assert app.metadata.leader == "n0"
         assert app.reader.max_offset(topics.INTERNAL_TOPIC, 0) == 0  # hidden from readers
     finally:
         await group.__aexit__()
