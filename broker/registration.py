@@ -7,6 +7,7 @@ can tell a stale leader; a follower registers as its number + 1.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from zlib import crc32
 
 from ledgermq.remoting.bodies.registration import (
@@ -78,11 +79,11 @@ class Registrar:
                 await asyncio.sleep(_RETRY_S)
                 continue
             period_s = self._config.register_name_server_period_ms / 1000
-            try:
-                await asyncio.wait_for(event.wait(), period_s)
-                await asyncio.sleep(_GATHER_S)
-            except TimeoutError:
-                pass
+            # Not wait_for: until Python 3.12 it loses a cancellation that comes with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(period_s):
+                    await event.wait()
+            await asyncio.sleep(_GATHER_S)
             event.clear()
 
     def _lost(self, server: str, _connection: Connection) -> None:

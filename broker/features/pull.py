@@ -212,6 +212,9 @@ def _find(service: PullService, p: _Pull) -> PullResult:
         max_bytes=config.max_transfer_bytes_in_memory,
         codes=p.codes,
     )
+    if _may_be_ahead(service, found):
+        # A smaller one would make the consumer read everything again.
+        found.next_offset = header.queue_offset
     if found.units and not service.reader.is_recent(found.units[0].physical_offset):
         return service.reader.find(
             header.topic,
@@ -233,10 +236,15 @@ def _code(service: PullService, header: PullMessageRequest, found: PullResult) -
         return ResponseCode.PULL_NOT_FOUND
     if status is PullStatus.NO_MESSAGE_IN_QUEUE and header.queue_offset == 0:
         return ResponseCode.PULL_NOT_FOUND
-    if not service.node.ready and status is not PullStatus.OFFSET_TOO_SMALL:
-        # A follower's end is not the queue's end: the offset may well be right.
+    if _may_be_ahead(service, found):
         return ResponseCode.PULL_RETRY_IMMEDIATELY
     return ResponseCode.PULL_OFFSET_MOVED
+
+
+def _may_be_ahead(service: PullService, found: PullResult) -> bool:
+    """Whether an offset past the end here may well be right: only a sure leader knows the end."""
+    past_end = (PullStatus.NO_MESSAGE_IN_QUEUE, PullStatus.OFFSET_OVERFLOW_BADLY)
+    return found.status in past_end and not service.node.leads_surely
 
 
 def _hold(service: PullService, p: _Pull, found: PullResult) -> bool:

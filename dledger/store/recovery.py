@@ -95,6 +95,7 @@ def _start(marks: MarkFile, data: Segments, index: EntryIndex) -> Mark:
         raise DamagedError(
             data.folder, 0, f"its files are gone, but entries 0..{mark.index} were on disk"
         )
+    index.start_at(mark.index + 1)
     unit = index.get(mark.index)
     if unit is None or unit.pos + unit.size != mark.pos:
         # The entry index is derived: rebuild it from the data.

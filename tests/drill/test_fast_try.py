@@ -144,9 +144,29 @@ def test_a_taken_port_is_named_with_its_holder(fast_try: FastTry) -> None:
     assert fast_try.processes() == []
 
 
+def outgoing_connection(to: tuple[str, int]) -> socket.socket:
+    """One whose port nothing else holds, not even a closed connection; nor the two behind it."""
+    while True:
+        client = socket.create_connection(to, source_address=("127.0.0.1", 0))
+        port = client.getsockname()[1]
+        if port < 65_000 and all(is_bindable(port + i) for i in (1, 2)):
+            return client
+        client.close()
+
+
+def is_bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def test_a_port_of_an_outgoing_connection_is_waited_for(fast_try: FastTry) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        client = socket.create_connection(server.getsockname())
+        client = outgoing_connection(server.getsockname())
         fast_try.env["DLEDGER_PORT"] = str(client.getsockname()[1])
         # Linger 0: closed with a reset, so that nothing of it stays behind.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

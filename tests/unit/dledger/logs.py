@@ -47,7 +47,13 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 
 
 def flip(path: Path, at: int) -> None:
-    overwrite(path, at, bytes([path.read_bytes()[at] ^ 0x10]))
+    overwrite(path, at, bytes([head(path, at + 1)[at] ^ 0x10]))
+
+
+def head(path: Path, size: int) -> bytes:
+    """The first bytes of a file that may be large and sparse."""
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def crash(ledger: Ledger) -> None:

@@ -136,7 +136,7 @@ def test_a_crash_before_the_take_over_does_not_skip_it(tmp_path: Path) -> None:
 
 def test_a_currterm_that_is_no_number_is_damage(tmp_path: Path) -> None:
     (tmp_path / "currterm").write_text("currTerm=seven\n")
-    with pytest.raises(DamagedError, match="currterm: damaged at byte 0.*seven"):
+    with pytest.raises(DamagedError, match=r"currterm: damaged at byte 0.*seven"):
         HardState(tmp_path)
 
 

@@ -11,7 +11,7 @@ from ledgermq.dledger.store.ledger import Ledger
 from ledgermq.dledger.store.recovery import open_ledger, term_runs
 from ledgermq.remoting.message import peek_record
 from tests.golden.captured import STORES, files, manifest, messages, rebuild
-from tests.unit.dledger.logs import append, crash, entries, flip, overwrite
+from tests.unit.dledger.logs import append, crash, entries, flip, head, overwrite
 
 JAVA_STORES = [s for s in STORES if s.startswith("dledger")]
 
@@ -49,7 +49,7 @@ def test_opening_rebuilds_the_very_entry_index_that_java_wrote(store: str, tmp_p
     ledger = open_ledger(folder, segment_bytes)
     ledger.close(0)
     ((_, content),) = files(store, manifest(store)["entryIndex"])
-    written = (folder / "index" / "00000000000000000000").read_bytes()
+    written = head(folder / "index" / "00000000000000000000", len(content) + 4096)
     assert written[: len(content)] == content
     assert not any(written[len(content) : len(content) + 4096])
 
@@ -92,7 +92,7 @@ def test_term_and_vote_of_java_count(store: str, tmp_path: Path) -> None:
 def test_a_log_whose_beginning_java_has_deleted_is_refused_and_kept(tmp_path: Path) -> None:
     folder, segment_bytes = rebuilt("dledger-4.9.5/clean", tmp_path)
     (folder / "data" / "00000000000000000000").unlink()
-    with pytest.raises(DamagedError, match="00000000000000000000.*the file is gone"):
+    with pytest.raises(DamagedError, match=r"00000000000000000000.*the file is gone"):
         open_ledger(folder, segment_bytes)
     assert len(list((folder / "data").iterdir())) == 2
 

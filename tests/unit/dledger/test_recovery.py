@@ -1,5 +1,6 @@
 """Opening a log after any kind of stop."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.unit.dledger.logs import (
     crash,
     entries,
     flip,
+    head,
     open_small,
     overwrite,
     place,
@@ -186,7 +188,7 @@ def test_another_segment_size_is_refused(tmp_path: Path) -> None:
         pytest.param(lambda p: shutil.rmtree(p.parent), id="folder gone"),
         pytest.param(lambda p: p.unlink(), id="file gone"),
         pytest.param(lambda p: p.write_bytes(b""), id="empty"),
-        pytest.param(lambda p: p.write_bytes(p.read_bytes()[:100]), id="cut"),
+        pytest.param(lambda p: os.truncate(p, 100), id="cut"),
         pytest.param(lambda p: overwrite(p, 0, bytes(32 * 10)), id="zeros"),
         pytest.param(lambda p: flip(p, 9 * 32 + 11), id="the last unit's place"),
         pytest.param(lambda p: flip(p, 31), id="the first unit's term"),
@@ -198,11 +200,11 @@ def test_another_segment_size_is_refused(tmp_path: Path) -> None:
 def test_a_broken_entry_index_is_rebuilt(tmp_path: Path, break_it: object, marked: int) -> None:
     marked_at(tmp_path, marked).close(9)
     path = tmp_path / "index" / "00000000000000000000"
-    good = path.read_bytes()[:320]
+    good = head(path, 320)
     assert callable(break_it)
     break_it(path)
     assert reopened(tmp_path) == [(1, b) for b in BODIES]
-    assert path.read_bytes()[:320] == good
+    assert head(path, 320) == good
 
 
 def test_terms_that_fall_are_damage(tmp_path: Path) -> None:
@@ -221,6 +223,24 @@ def test_a_run_of_units_that_disagrees_with_the_data_is_named(tmp_path: Path) ->
     with pytest.raises(DamagedError, match=r"index.*damaged at byte 0.*remove the folder"):
         term_runs(ledger)
     crash(ledger)
+
+
+def test_a_start_reads_what_is_past_the_mark_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash(marked_at(tmp_path, 8))
+    taken: list[int] = []
+    real = Ledger.append_copied
+
+    def append_copied(self: Ledger, data: bytes, first: int) -> None:
+        taken.extend(h.log_index for _, h in entry.walk(data))
+        real(self, data, first)
+
+    monkeypatch.setattr(Ledger, "append_copied", append_copied)
+    assert len(reopened(tmp_path)) == 10
+    assert taken == [8, 9]
+    assert len(reopened(tmp_path)) == 10
+    assert taken == [8, 9]
 
 
 # --- everything of a member -----------------------------------------------------------------------
