@@ -191,7 +191,7 @@ class BrokerApp:
         await self.registrar.close()
         # Clients that still send here are told at once; what is under way gets its answer.
         self.gate.refuse()
-        await self._wait(lambda: not self.gate.busy and self.node.pending_count == 0, _HAND_OVER_S)
+        await self._wait(lambda: self.gate.quiet and self.node.pending_count == 0, _HAND_OVER_S)
         try:
             await self._close()
         finally:

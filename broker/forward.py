@@ -32,6 +32,8 @@ HOLD_FIELD = "lmqHoldMs"
 HOLD_MS = 2000
 # What is left of those 3 s for the leader's work.
 _WORK_MS = 1000
+# A client that was refused and still has not sent anything after this goes elsewhere.
+_QUIET_MS = 50
 _MAX_HELD = 10_000
 _MAX_HELD_BYTES = 64 << 20
 _SWEEP_S = 0.02
@@ -73,6 +75,7 @@ class Gate:
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._refuses = False
+        self._refused_ms = 0
         self.closed = False
 
     def guard(self, registry: ProcessorRegistry, codes: frozenset[int]) -> ProcessorRegistry:
@@ -122,6 +125,7 @@ class Gate:
 
     def _pass_on(self, held: _Held) -> None:
         if self._refuses:
+            self._refused_ms = mono_ms()
             _refuse(held)
             return
         link = None if HOP_FIELD in held.command.ext else self._link()
@@ -234,6 +238,11 @@ class Gate:
         return bool(self._held)
 
     @property
+    def quiet(self) -> bool:
+        """After `refuse`: every answer is given, and nobody has asked for a moment."""
+        return not self.busy and mono_ms() - self._refused_ms >= _QUIET_MS
+
+    @property
     def busy(self) -> bool:
         """Whether requests are held or under way to the leader."""
         return bool(self._held) or self._in_flight > 0
@@ -241,6 +250,7 @@ class Gate:
     def refuse(self) -> None:
         """From now on answer at once that this node does not lead: it stops."""
         self._refuses = True
+        self._refused_ms = mono_ms()
         held = list(self._held)
         self._keep(())
         for one in held:

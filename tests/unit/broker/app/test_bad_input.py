@@ -54,7 +54,9 @@ GOOD = frame.encode(send_request("T"))
         pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", id="HTTP"),
         pytest.param(b"\xff" * 4000, id="all ones"),
         pytest.param(bytes(4000), id="all zeros"),
-        pytest.param(((16 << 20) + 1).to_bytes(4) + b"\0\0\0\x05hello", id="frame of 16 MiB and more"),
+        pytest.param(
+            ((16 << 20) + 1).to_bytes(4) + b"\0\0\0\x05hello", id="frame of 16 MiB and more"
+        ),
         pytest.param((20).to_bytes(4) + (5000).to_bytes(4) + bytes(16), id="header past the frame"),
         pytest.param((20).to_bytes(4) + (16).to_bytes(4) + b"{not json at all", id="no JSON"),
         pytest.param((20).to_bytes(4) + b"\x09\0\0\x10" + bytes(16), id="unknown serialisation"),

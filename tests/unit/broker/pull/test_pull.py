@@ -199,7 +199,7 @@ def waiting(offset: int, **more: Any) -> RemotingCommand:
 
 
 async def held(app: BrokerApp, count: int = 1) -> None:
-    await until(lambda: app.polling._count == count, what=f"{count} held pulls")
+    await until(lambda: len(app.polling._deadlines) == count, what=f"{count} held pulls")
 
 
 async def test_an_arrival_wakes(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_an_arrival_wakes(tmp_path: Path) -> None:
         await send(group, b"new")
         reply = await asking
         assert [m.body for m in decode_records(reply.body)] == [b"new"]
-        assert app.polling._count == 0
+        assert len(app.polling._deadlines) == 0
 
 
 async def test_only_a_matching_tag_wakes(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_only_a_matching_tag_wakes(tmp_path: Path) -> None:
         await held(app)
         await send(group, b"other", "Other")
         assert not asking.done()
-        assert app.polling._count == 1
+        assert len(app.polling._deadlines) == 1
         await send(group, b"wanted", "Wanted")
         reply = await asking
         assert [m.body for m in decode_records(reply.body)] == [b"wanted"]
@@ -257,8 +257,8 @@ async def test_a_closed_connection_is_forgotten(tmp_path: Path) -> None:
         app = await filled(group)
         client = RemotingClient()
         tasks = [
-            asyncio.create_task(client.request(app.config.address, waiting(5), 9000))
-            for _ in range(3)
+            asyncio.create_task(client.request(app.config.address, c, 9000))
+            for c in [waiting(5, suspend_timeout_millis=200) for _ in range(3)]
         ]
         await held(app, 3)
         await client.close()
