@@ -158,6 +158,8 @@ class Registrar:
             reply = await self._client.request(
                 server, request(RequestCode.GET_BROKER_CLUSTER_INFO), _ASK_TIMEOUT_MS
             )
+            if reply.code != ResponseCode.SUCCESS:
+                return None
             table = ClusterInfo.decode(reply.body).broker_addr_table
         except LedgerMQError:
             return None

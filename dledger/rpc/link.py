@@ -5,6 +5,7 @@ connection starts with HELLO and its answer; strangers are refused with a reason
 """
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 _RETRY_MIN_S = 0.02
 _RETRY_MAX_S = 0.2
 _REFUSED_RETRY_S = 1.0
+_PORT_RETRY_S = 5.0
+_PORT_PAUSE_S = 0.1
 _HANDSHAKE_S = 2.0
 # A connection that lasted less is not redialled at once: its end may be the answer to the redial.
 _SHORT_S = 0.1
@@ -266,9 +269,21 @@ class LinkServer:
         self._complaints: set[tuple[str, str]] = set()
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; OSError when the port is taken."""
+        """Listen; OSError when the port is taken.
+
+        The usual ports lie where the system takes ports for outgoing connections from: one that
+        nobody listens on will be free again, so it is tried for some seconds.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._make, host, port, reuse_address=True)
+        end_s = loop.time() + _PORT_RETRY_S
+        while self._server is None:
+            try:
+                self._server = await loop.create_server(self._make, host, port, reuse_address=True)
+            except OSError as e:
+                late = loop.time() > end_s
+                if late or e.errno != errno.EADDRINUSE or await _is_listening(host, port):
+                    raise
+                await asyncio.sleep(_PORT_PAUSE_S)
 
     def _make(self) -> _Wire:
         peer: NodeId | None = None
@@ -347,3 +362,12 @@ class LinkServer:
 
 def _host(wire: _Wire) -> str:
     return wire.remote.rpartition(":")[0]
+
+
+async def _is_listening(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1" if host == "0.0.0.0" else host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -9,6 +9,7 @@ from ledgermq.broker import registration
 from ledgermq.namesrv.app import NamesrvApp
 from ledgermq.remoting.bodies.route import BrokerData
 from ledgermq.remoting.codes import RequestCode
+from ledgermq.remoting.command import response
 from ledgermq.remoting.registry import ProcessorRegistry
 from ledgermq.remoting.server import RemotingServer
 from tests.support import until
@@ -148,6 +149,9 @@ async def test_the_leader_elsewhere(tmp_path: Path) -> None:
         registry = ProcessorRegistry()
         garbage = RemotingServer(registry, host=HOST)
         await garbage.start([group.name_servers[0].port])
+        assert await leader.registrar.leader_elsewhere()
+        body = b"{no json"
+        registry.add(RequestCode.GET_BROKER_CLUSTER_INFO, lambda *_: response(0, "", {}, body))
         assert await leader.registrar.leader_elsewhere()
         await garbage.close()
         group.name_servers[0] = await start_name_server(tmp_path / "x", group.name_servers[0].port)
