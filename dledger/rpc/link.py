@@ -5,6 +5,7 @@ connection starts with HELLO and its answer; strangers are refused with a reason
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -370,4 +371,6 @@ async def _is_listening(host: str, port: int) -> bool:
     except OSError:
         return False
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     return True

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -199,12 +200,10 @@ async def test_close_can_be_repeated_and_leaves_nothing(tmp_path: Path) -> None:
 async def test_a_port_in_use_is_said_and_the_store_let_go(tmp_path: Path) -> None:
     group = Group(tmp_path)
     first = group.members[NodeId("n0")]
-    blocker = await asyncio.start_server(lambda *_: None, *first.config.members[first.id])
-    with pytest.raises(OSError, match="address"):
-        await first.start()
-    await first.close()
-    blocker.close()
-    await blocker.wait_closed()
+    with socket.create_server(first.config.members[first.id]):
+        with pytest.raises(OSError, match="address"):
+            await first.start()
+        await first.close()
     await first.start()
     await first.close()
 

@@ -1,6 +1,7 @@
 """Links and ports at their edges: a dying peer, and a port that is held for a moment."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -35,6 +36,12 @@ class DyingPeer:
         for writer in self.writers:
             writer.close()
 
+    async def close(self) -> None:
+        self.drop()
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
 
 @pytest.mark.parametrize("redials", [0, 1, 3])
 async def test_refused_after_redials_that_were_dropped(redials: int) -> None:
@@ -62,30 +69,24 @@ async def test_refused_after_redials_that_were_dropped(redials: int) -> None:
     await until(lambda: died, what="the hint")
     await link.close()
     assert died == [True]
-    peer.drop()
+    await peer.close()
     await server.wait_closed()
 
 
 async def test_a_port_of_an_outgoing_connection_is_waited_for() -> None:
     """The Raft ports lie among those the system gives to outgoing connections."""
-    other = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
-    held = socket.create_connection(
-        other.sockets[0].getsockname()[:2], source_address=("127.0.0.1", 0)
-    )
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    links = LinkServer(check=lambda _: None, answer=lambda h: h, on_frame=lambda _p, _f: None)
-    asyncio.get_running_loop().call_later(0.3, held.close)
-    await links.start("127.0.0.1", held.getsockname()[1])
-    await links.close()
-    other.close()
-    await other.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        held = socket.create_connection(other.getsockname(), source_address=("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        links = LinkServer(check=lambda _: None, answer=lambda h: h, on_frame=lambda _p, _f: None)
+        asyncio.get_running_loop().call_later(0.3, held.close)
+        await links.start("127.0.0.1", held.getsockname()[1])
+        await links.close()
 
 
 async def test_a_port_that_somebody_listens_on_is_refused_at_once() -> None:
     """Waiting would not help."""
-    other = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
-    links = LinkServer(check=lambda _: None, answer=lambda h: h, on_frame=lambda _p, _f: None)
-    with pytest.raises(OSError, match="in use"):
-        await links.start("127.0.0.1", other.sockets[0].getsockname()[1])
-    other.close()
-    await other.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        links = LinkServer(check=lambda _: None, answer=lambda h: h, on_frame=lambda _p, _f: None)
+        with pytest.raises(OSError, match="in use"):
+            await links.start("127.0.0.1", other.getsockname()[1])
