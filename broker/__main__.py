@@ -1,16 +1,14 @@
 """`mqbroker`: options, boot line, signals."""
 
-import argparse
 import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledgermq.remoting import logs
+from ledgermq.remoting.daemon import DaemonParser, Voice, start_log, stop_signal
 from ledgermq.remoting.errors import LedgerMQError
 
 from .app import BrokerApp
@@ -35,10 +33,7 @@ Log: broker.log in $ROCKETMQ_LOG_HOME, or in ~/logs/rocketmqlogs. Keys: docs/con
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]  # (exits, as the base does)
-        """Report a wrong command line."""
-        self.exit(2, f"mqbroker: {message}\n{_USAGE}\nTry: mqbroker -h\n")
+voice = Voice("mqbroker", log)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,10 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not __debug__:
-        _complain("python -O removes the checks of this program's invariants; start it without -O")
+    if not voice.may_run():
         return 1
-    options = _parser().parse_args(arguments)
+    options = DaemonParser("mqbroker", _USAGE).parse_args(arguments)
     if options.help:
         sys.stdout.write(_HELP)
         return 0
@@ -60,51 +54,21 @@ def _run(arguments: Sequence[str]) -> int:
         to_print = options.print_all or options.print_important
         config, warnings = load_config(path, overrides, os.environ, to_print=to_print)
         if to_print:
-            _warn(warnings, logged=False)
+            voice.warn(warnings, logged=False)
             items = all_items(config) if options.print_all else important_items(config)
             sys.stdout.write("".join(f"{item}\n" for item in items))
             return 0
-        _start_log(warnings)
-        _warn(warnings)
+        start_log("broker.log", warnings)
+        voice.warn(warnings)
         return asyncio.run(_serve(config))
     except OSError as e:
-        return _failed(f"{e.filename}: {e.strerror}" if e.filename else str(e))
+        return voice.fail(f"{e.filename}: {e.strerror}" if e.filename else str(e))
     except LedgerMQError as e:
-        return _failed(str(e))
-
-
-def _failed(reason: str) -> int:
-    _complain(reason)
-    log.error("%s", reason)
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mqbroker", add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--configFile", dest="config")
-    parser.add_argument("-h", "--help", dest="help", action="store_true")
-    parser.add_argument("-m", "--printImportantConfig", dest="print_important", action="store_true")
-    parser.add_argument("-n", "--namesrvAddr", dest="namesrv")
-    parser.add_argument("-p", "--printConfigItem", dest="print_all", action="store_true")
-    return parser
-
-
-def _start_log(warnings: list[str]) -> None:
-    """Log to the file; without one the broker still runs."""
-    try:
-        logs.setup("broker.log")
-    except OSError as e:
-        warnings.append(
-            f"no log file: {e.strerror}: {e.filename}. Set ROCKETMQ_LOG_HOME to a folder that"
-            " this user can write"
-        )
+        return voice.fail(str(e))
 
 
 async def _serve(config: BrokerConfig) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     app = BrokerApp(config)
     await app.start()
     servers = ";".join(config.namesrv_addr)
@@ -121,21 +85,10 @@ async def _serve(config: BrokerConfig) -> int:
     await stopping.wait()
     await app.stop()
     if app.failed.done():
-        _complain(f"stopped: {app.failed.result()}")
+        voice.complain(f"stopped: {app.failed.result()}")
         return 1
     log.info("stopped")
     return 0
-
-
-def _warn(warnings: list[str], *, logged: bool = True) -> None:
-    for warning in warnings:
-        _complain(f"warning: {warning}")
-        if logged:
-            log.warning("%s", warning)
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"mqbroker: {text}\n")
 
 
 if __name__ == "__main__":

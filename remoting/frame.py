@@ -9,6 +9,7 @@ from enum import IntEnum
 from . import header_json, header_rocketmq
 from .command import RemotingCommand
 from .errors import FrameError
+from .splitter import FrameSplitter
 
 MAX_FRAME_BYTES = 16_777_216
 
@@ -51,18 +52,12 @@ def decode(frame: bytes) -> RemotingCommand:
 
 
 class CommandDecoder:
-    """Cuts a stream into commands, whatever the chunks.
-
-    Invariant: what is buffered is the beginning of one frame, never more than `max_frame_bytes`
-    plus one received chunk.
-    """
+    """Cuts a stream into commands, whatever the chunks; see `FrameSplitter` for its bounds."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._max_frame_bytes = max_frame_bytes
-        self._chunks: list[bytes] = []
-        self._have = 0
-        # Bytes needed before decoding can go on; avoids joining a large frame's chunks repeatedly.
-        self._need = 4
+        self._splitter = FrameSplitter(
+            max_frame_bytes, "(is the other side speaking RocketMQ's protocol?)"
+        )
 
     def feed(self, data: bytes) -> list[RemotingCommand]:
         """Take the next bytes, return the commands they complete.
@@ -70,34 +65,4 @@ class CommandDecoder:
         Raises:
             FrameError: the stream is no longer readable; close the connection.
         """
-        if self._have:
-            self._chunks.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return []
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            self._have = 0
-        return self._decode_all(data)
-
-    def _decode_all(self, data: bytes) -> list[RemotingCommand]:
-        commands: list[RemotingCommand] = []
-        at, end = 0, len(data)
-        self._need = 4
-        while end - at >= 4:
-            size = int.from_bytes(data[at : at + 4])
-            if size > self._max_frame_bytes:
-                raise FrameError(
-                    f"frame of {size} bytes is over the limit of {self._max_frame_bytes}"
-                    " (is the other side speaking RocketMQ's protocol?)"
-                )
-            if at + 4 + size > end:
-                self._need = 4 + size
-                break
-            commands.append(decode(data[at + 4 : at + 4 + size]))
-            at += 4 + size
-        if at < end:
-            rest = data[at:]
-            self._chunks.append(rest)
-            self._have = len(rest)
-        return commands
+        return [decode(frame) for frame in self._splitter.feed(data)]

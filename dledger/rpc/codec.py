@@ -26,6 +26,7 @@ from ledgermq.dledger.raft.messages import (
 )
 from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import FrameError
+from ledgermq.remoting.splitter import FrameSplitter
 
 VERSION = 1
 # One push carries at most 1 MiB, or one entry however long.
@@ -234,13 +235,14 @@ def hello_of(frame: Frame) -> Hello:
 
 
 class FrameDecoder:
-    """Cuts a stream into frames. Invariant: buffers at most one frame and one chunk."""
+    """Cuts a stream into frames; see `FrameSplitter` for its bounds."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self.max_frame_bytes = max_frame_bytes
-        self._chunks: list[bytes] = []
-        self._have = 0
-        self._need = 4
+        self._splitter = FrameSplitter(max_frame_bytes, "between members")
+
+    def allow(self, max_frame_bytes: int) -> None:
+        """Take longer frames from now on: the other side is known."""
+        self._splitter.max_frame_bytes = max_frame_bytes
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes, return the frames they complete.
@@ -248,28 +250,4 @@ class FrameDecoder:
         Raises:
             FrameError: the stream is no longer readable.
         """
-        if self._have:
-            self._chunks.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return []
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-        frames: list[Frame] = []
-        at, end = 0, len(data)
-        self._need = 4
-        while end - at >= 4:
-            size = int.from_bytes(data[at : at + 4])
-            if size > self.max_frame_bytes:
-                raise FrameError(
-                    f"peer frame of {size} bytes is over the limit of {self.max_frame_bytes}"
-                )
-            if at + 4 + size > end:
-                self._need = 4 + size
-                break
-            frames.append(decode(data[at + 4 : at + 4 + size]))
-            at += 4 + size
-        self._have = end - at
-        if self._have:
-            self._chunks.append(data[at:])
-        return frames
+        return [decode(frame) for frame in self._splitter.feed(data)]

@@ -325,7 +325,7 @@ class LinkServer:
         self._current[key] = wire
         if older is not None:
             older.abort()
-        wire.decoder.max_frame_bytes = codec.MAX_FRAME_BYTES
+        wire.decoder.allow(codec.MAX_FRAME_BYTES)
         wire.send(codec.encode_hello(Kind.WELCOME, self._answer(hello)))
         return NodeId(hello.sender)
 

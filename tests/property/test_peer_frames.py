@@ -68,7 +68,7 @@ def test_random_bytes_are_refused_or_waited_for(data: bytes) -> None:
     except FrameError:
         return
     assert frames == []
-    assert decoder._have == len(data)
+    assert decoder._splitter._have == len(data)
 
 
 @given(messages, st.binary(max_size=50), st.data())

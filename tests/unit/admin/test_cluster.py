@@ -158,13 +158,13 @@ async def test_silent_brokers_are_waited_for_together_not_one_after_the_other(
 
 
 async def test_a_silent_broker_costs_no_more_than_its_timeout(name_server, broker, monkeypatch):
-    monkeypatch.setattr(session, "RUNTIME_INFO_TIMEOUT_MS", 50)
+    monkeypatch.setattr(session, "RUNTIME_INFO_TIMEOUT_MS", 700)
     broker.answers = {28: lambda _: None}
 
     result = await mqadmin("clusterList", "-n", name_server)
 
     assert result.code == 0
-    assert "to request 28 within 50 ms" in result.err
+    assert "to request 28 within 700 ms" in result.err
 
 
 async def test_one_cluster_only(name_server, broker, make_broker):

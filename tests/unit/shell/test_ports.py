@@ -67,8 +67,8 @@ def test_a_listener_on_every_address_is_found(ports: Any) -> None:
 
 
 def outgoing(listener: socket.socket) -> socket.socket:
-    """A connection to `listener`; its own port has no listener."""
-    return socket.create_connection(listener.getsockname())
+    """A connection to `listener`; nothing else, not even a closed connection, has its own port."""
+    return socket.create_connection(listener.getsockname(), source_address=(HOST, 0))
 
 
 def test_a_port_of_an_outgoing_connection_is_tried_again(
