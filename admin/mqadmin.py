@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import sys
 from typing import Any
 
@@ -100,6 +101,10 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None, **options: Any) -> None:
     """Run mqadmin; exit codes: 0 done, 1 failed, 2 wrong command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A message may hold what the terminal's character set (GBK, ASCII) does not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     cli.main(sys.argv[1:] if arguments is None else arguments, prog_name="mqadmin", **options)
 
 

@@ -116,7 +116,7 @@ class BrokerApp:
             ),
         )
         client_manage.register(r, self.manager)
-        offsets.register(r, offsets.OffsetService(m, node, reader))
+        offsets.register(r, offsets.OffsetService(m, node, reader, config))
         queue_info.register(r, reader)
         topics.register(r, topics.TopicService(m, node, reader, config))
         groups.register(r, groups.GroupService(m, node, reader, self.clients, config))

@@ -25,8 +25,8 @@ _HELP = f"""{_USAGE}
 
 Examples:
  mqnamesrv                                listen on port 9876
- mqnamesrv -c conf/namesrv.conf           with listenPort = 9877 in that file
- nohup mqnamesrv -c conf/namesrv.conf &   go on after the terminal is closed
+ mqnamesrv -c conf/dledger/namesrv.conf   with listenPort = 9877 in that file
+ nohup mqnamesrv -c conf/dledger/namesrv.conf &   go on after the terminal is closed
 Log: namesrv.log in $ROCKETMQ_LOG_HOME, or in ~/logs/rocketmqlogs.
 """
 _IMPORTANT = ("listenPort", "bindAddress", "kvConfigPath", "configStorePath")

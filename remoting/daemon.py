@@ -44,7 +44,8 @@ class Voice:
     def fail(self, reason: str) -> int:
         """Say why the program ends; its exit code."""
         self.complain(reason)
-        self._log.error("%s", reason)
+        if logging.getLogger().handlers:  # else it would come out on stderr once more
+            self._log.error("%s", reason)
         return 1
 
     def warn(self, warnings: Iterable[str], *, logged: bool = True) -> None:

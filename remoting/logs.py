@@ -7,6 +7,8 @@ from pathlib import Path
 
 _MAX_BYTES = 64 << 20
 _KEEP = 5
+# With the pid: several nodes of one machine may share a file.
+_LINE = "%(asctime)s %(levelname)s %(process)d %(name)s - %(message)s"
 
 
 def log_home() -> Path:
@@ -23,7 +25,9 @@ def setup(file_name: str, level: int = logging.INFO) -> Path:
     handler = logging.handlers.RotatingFileHandler(
         path, maxBytes=_MAX_BYTES, backupCount=_KEEP, encoding="utf-8"
     )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s - %(message)s"))
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s - %(message)s")
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -5,8 +5,10 @@ from functools import partial
 from typing import Final
 
 from ledgermq.broker import topics
+from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.metadata import Metadata
 from ledgermq.broker.writer import MetadataWriter, QueueReader
+from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.codes import RequestCode, ResponseCode
 from ledgermq.remoting.command import RemotingCommand, response
 from ledgermq.remoting.connection import Connection
@@ -16,7 +18,7 @@ from ledgermq.remoting.headers.offset import (
     QueryConsumerOffsetResponse,
     UpdateConsumerOffsetRequest,
 )
-from ledgermq.remoting.registry import ProcessorRegistry
+from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
 
 LEADER_CODES: Final[frozenset[int]] = frozenset(
     {RequestCode.QUERY_CONSUMER_OFFSET, RequestCode.UPDATE_CONSUMER_OFFSET}
@@ -30,6 +32,7 @@ class OffsetService:
     metadata: Metadata
     writer: MetadataWriter
     queues: QueueReader
+    config: BrokerConfig
 
 
 def register(registry: ProcessorRegistry, service: OffsetService) -> None:
@@ -66,15 +69,31 @@ def query_offset(
 
 def update_offset(
     service: OffsetService, _connection: Connection, command: RemotingCommand
-) -> RemotingCommand:
+) -> HandlerResult:
     """15: a group has consumed up to an offset; answered also where Java clients ask for none."""
     header = UpdateConsumerOffsetRequest.from_ext(command.ext)
     topics.refuse_internal(header.topic)
     if topics.find_group(service.metadata.groups, header.consumer_group) is None:
-        raise PeerError(
-            ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST,
-            f"consumer group {header.consumer_group} does not exist on this broker",
-        )
+        fresh = topics.new_group(header.consumer_group, service.config)
+        if fresh is None:
+            raise PeerError(
+                ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST,
+                f"consumer group {header.consumer_group} does not exist on this broker",
+            )
+        return _update_for_new_group(service, header, fresh)
+    return _update(service, header)
+
+
+async def _update_for_new_group(
+    service: OffsetService, header: UpdateConsumerOffsetRequest, fresh: SubscriptionGroupConfig
+) -> RemotingCommand:
+    """A commit may overtake the heartbeat that would have created its group."""
+    topics.check_queue(service.metadata.topics, header.topic, header.queue_id)
+    await service.writer.put_group(fresh)
+    return _update(service, header)
+
+
+def _update(service: OffsetService, header: UpdateConsumerOffsetRequest) -> RemotingCommand:
     topics.check_queue(service.metadata.topics, header.topic, header.queue_id)
     if header.commit_offset < 0:
         raise PeerError(

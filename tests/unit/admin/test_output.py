@@ -1,10 +1,11 @@
 """Tables in their three forms."""
 
+import io
 import json
 
 import pytest
 
-from ledgermq.admin import output
+from ledgermq.admin import mqadmin, output
 from ledgermq.admin.output import Table, fitting_columns, say, show, show_json, warn
 
 
@@ -114,3 +115,14 @@ def test_results_and_remarks_do_not_mix(capsys):
 
 def test_a_pipe_is_no_terminal():
     assert not output.on_terminal()
+
+
+def test_a_character_the_terminal_does_not_have_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="gbk"))
+    with pytest.raises(SystemExit):
+        mqadmin.main(["--version"])
+    output.say("\u4f60\u597d\U0001f600")
+    assert raw.getvalue().endswith("\u4f60\u597d".encode("gbk") + b"\\U0001f600\n")

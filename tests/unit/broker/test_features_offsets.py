@@ -1,25 +1,42 @@
 """14, 15, 43."""
 
+from dataclasses import replace
+
 import pytest
 
+from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.features import offsets
 from ledgermq.broker.features.offsets import OffsetService
 from ledgermq.broker.metadata import GroupPut, TopicPut
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.remoting.bodies.group import ConsumerOffsetTable, SubscriptionGroupConfig
 
-from .fakes import Bench, topic
+from .fakes import BROKER, Bench, topic
 
 QUEUE = {"consumerGroup": "g", "topic": "T", "queueId": "1"}
 
 
 @pytest.fixture
 def bench() -> Bench:
+    return made(replace(BROKER, auto_create_subscription_group=False))
+
+
+def made(config: BrokerConfig) -> Bench:
     bench = Bench()
-    offsets.register(bench.registry, OffsetService(bench.metadata, bench.writer, bench.queues))
+    offsets.register(
+        bench.registry, OffsetService(bench.metadata, bench.writer, bench.queues, config)
+    )
     bench.writer.write(TopicPut(topic("T")))
     bench.writer.write(GroupPut(SubscriptionGroupConfig(group_name="g")))
     return bench
+
+
+async def test_a_commit_that_overtakes_its_heartbeat_creates_the_group() -> None:
+    bench = made(BROKER)
+    reply = await bench.call(15, QUEUE | {"consumerGroup": "fresh", "commitOffset": "3"})
+    assert reply.code == 0
+    assert "fresh" in bench.metadata.groups
+    assert (await bench.call(14, QUEUE | {"consumerGroup": "fresh"})).ext == {"offset": "3"}
 
 
 async def test_a_commit_is_visible_at_once_and_in_the_table_once_logged(bench: Bench) -> None:
