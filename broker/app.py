@@ -268,6 +268,7 @@ class BrokerApp:
     def _open_gate(self) -> None:
         self.gate.closed = False
         self.gate.release()
+        self.node.flush_offsets()
 
     def _on_ready(self, ready: bool) -> None:
         self._took_part = True

@@ -97,7 +97,7 @@ class Gate:
         return gated
 
     def _may_run(self, *, needs_lease: bool) -> bool:
-        if not self._node.ready or self.closed or self._refuses:
+        if not self._node.takes_appends or self.closed or self._refuses:
             return False
         return not needs_lease or self._node.leads_surely
 

@@ -84,7 +84,7 @@ class Node:
         self._offsets = OffsetBuffer(
             config.offset_flush_interval_ms,
             min(_MAX_OFFSETS_BYTES, config.mapped_file_size_commit_log // 4),
-            may_write=lambda: self.ready,
+            may_write=lambda: self.takes_appends,
             write=self._append_op,
         )
 
@@ -106,6 +106,14 @@ class Node:
         if self._dispatcher is None:
             raise RuntimeError("the node is not attached to its log")
         return self._dispatcher
+
+    @property
+    def takes_appends(self) -> bool:
+        """Whether this node is the ready leader, and not handing over just now.
+
+        An append during a hand-over would make its target's log too short to be elected.
+        """
+        return self.ready and not self.log.core.transferring
 
     @property
     def is_leader(self) -> bool:
@@ -242,7 +250,7 @@ class Node:
         return results
 
     def _refusal(self, message: OutgoingRecord) -> PeerError | None:
-        if not self.ready:
+        if not self.takes_appends:
             return not_leader()
         if (
             len(self._pending) >= self.config.send_queue_capacity
@@ -283,7 +291,7 @@ class Node:
 
     async def _change(self, op: Op, on_done: OnDone | None = None) -> None:
         """Append and wait; `on_done` hears of it even when the caller has been cancelled."""
-        if not self.ready:
+        if not self.takes_appends:
             raise not_leader()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -76,6 +76,8 @@ class Dispatcher:
         index, pos = self._mark(folder.is_dir())
         if index < 0:
             # What lies there belongs to no mark: units of another log would pass for ours later.
+            # The old mark goes first: after a crash it would pass for that of the new queues.
+            self._save_mark(_NO_MARK)
             shutil.rmtree(folder, ignore_errors=True)
         self.applied = index
         self._applied_pos = pos

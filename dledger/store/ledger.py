@@ -267,7 +267,8 @@ class Ledger:
         return DamagedError(
             self.data.path_of(unit.pos),
             unit.pos % self.data.segment_bytes,
-            f"{what}. Move this store away and let the node be filled from the leader; if only the"
+            f"{what}. Move this store away and let the node be filled from the leader, while all"
+            " others run; if only the"
             f" entry index {self.index.segments.folder} is broken, remove that",
         )
 

@@ -59,7 +59,7 @@ def _refuse_gaps(data: Segments) -> None:
                 missing,
                 0,
                 f"the file is gone, but {data.path_of(base)} is there. Bring it back, or move this"
-                " store away and let the node be filled from the leader",
+                " store away and let the node be filled from the leader, while all others run",
             )
 
 
@@ -166,7 +166,7 @@ def _take_tail(ledger: Ledger) -> None:
             data.path_of(pos),
             pos % data.segment_bytes,
             f"the log ends at entry {ledger.end_index}, but {mark.index} was on disk. Move this"
-            " store away and let the node be filled from the leader",
+            " store away and let the node be filled from the leader, while all others run",
         )
     if wanted is None:
         _refuse_damage(ledger)
@@ -233,7 +233,8 @@ def _refuse_damage(ledger: Ledger) -> None:
                 data.path_of(pos),
                 pos % data.segment_bytes,
                 f"entry {ledger.end_index + 1} is broken, entry {intact} behind it"
-                " is not. Move this store away and let the node be filled from the leader",
+                " is not. Move this store away and let the node be filled from the leader,"
+                " while all others run",
             )
 
 

@@ -40,6 +40,8 @@ class Segments:
         self._fds: dict[int, int] = {}
         self._dropped: list[int] = []
         self._dirty: set[int] = set()
+        # Why a sync failed once: from then on none proves anything.
+        self._failed: str | None = None
         self._nowait = _RWF_NOWAIT != 0
         names = sorted(p.name for p in folder.iterdir())
         found = [n for n in names if len(n) == _NAME_DIGITS and n.isdigit()]
@@ -163,6 +165,9 @@ class Segments:
         Raises:
             StorageError: it may not be there, and the page cache can no longer be trusted.
         """
+        if self._failed is not None:
+            # The kernel reports a failed write-back once; a second try would succeed in vain.
+            raise StorageError(self._failed)
         dirty = list(self._dirty)
         self._dirty.difference_update(dirty)
         for base in dirty:
@@ -172,7 +177,8 @@ class Segments:
             try:
                 os.fdatasync(fd)
             except OSError as e:
-                raise StorageError(f"{self.path_of(base)}: fdatasync failed: {e.strerror}") from e
+                self._failed = f"{self.path_of(base)}: fdatasync failed: {e.strerror}"
+                raise StorageError(self._failed) from e
 
     # --- reading ------------------------------------------------------------------------------
 

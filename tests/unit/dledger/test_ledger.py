@@ -348,7 +348,7 @@ def test_a_flipped_bit_is_named_not_returned(tmp_path: Path, byte: int) -> None:
     with pytest.raises(DamagedError) as caught:
         ledger.read_entries(5, 9, 1 << 20)
     assert (caught.value.path, caught.value.offset) == (path, at)
-    assert "let the node be filled from the leader" in str(caught.value)
+    assert "let the node be filled from the leader, while all others run" in str(caught.value)
     crash(ledger)
 
 

@@ -140,6 +140,21 @@ def test_other_failures_are_for_the_operator(
     s.close()
 
 
+def test_after_a_failed_sync_no_other_one_proves_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of a failed write-back once; the pages may be gone."""
+    s = Segments(tmp_path, SIZE)
+    s.write(0, b"abc")
+    monkeypatch.setattr(segments.os, "fdatasync", fails_with(errno.EIO))
+    with pytest.raises(StorageError, match="fdatasync failed"):
+        s.sync()
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match="fdatasync failed"):
+        s.sync()
+    s.close()
+
+
 def test_a_short_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s = Segments(tmp_path, SIZE)
     real = os.pwrite

@@ -8,6 +8,7 @@ import pytest
 
 from ledgermq.broker import forward
 from ledgermq.broker.forward import CLIENT_FIELD, HOLD_FIELD, HOP_FIELD, Gate, client_address
+from ledgermq.dledger.raft.core import RaftCore
 from ledgermq.remoting.client import RemotingClient
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import ONEWAY_FLAG, RemotingCommand, request
@@ -308,3 +309,24 @@ def test_the_client_is_the_one_named_or_the_one_connected() -> None:
 async def test_odd_hold_times_are_not_believed(tmp_path: Path) -> None:
     for text, wanted in (("-5", 2000), ("x", 2000), ("99999999", 2000), ("7", 7), ("", 2000)):
         assert forward._hold_ms(request(10, {HOLD_FIELD: text})) == wanted
+
+
+async def test_nothing_is_appended_while_leadership_is_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An append after the order to take over would make the target's log too short to win."""
+    async with Brokers(tmp_path, nodes=1) as group:
+        await group.create_topic("T")
+        leader = await group.leader()
+        await group.send("T")
+        end = leader.log.ledger.end_index
+        monkeypatch.setattr(RaftCore, "transferring", True)
+        waiting = asyncio.ensure_future(group.send("T"))
+        leader.node.commit_offset("CG", "T", 0, 1)
+        leader.node.flush_offsets()
+        await until(lambda: leader.gate.busy, what="the send to be held")
+        assert leader.log.ledger.end_index == end
+        monkeypatch.undo()
+        leader._open_gate()
+        assert await waiting == 1
+        await until(lambda: leader.metadata.offset("CG", "T", 0) == 1, what="the offset")

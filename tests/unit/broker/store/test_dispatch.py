@@ -181,6 +181,22 @@ async def test_missing_queues_are_made_anew_from_the_log(tmp_path: Path, clean: 
         assert app.metadata.topics == print_
 
 
+async def test_a_kill_while_missing_queues_are_made_anew(tmp_path: Path) -> None:
+    """The mark of the queues that are gone must not pass for that of the new ones."""
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T", 3)
+        await fill(group, 45, ("T",))
+        app = await group.leader()
+        kept = [units(app, "T", q) for q in range(3)]
+        await group.stop()
+        shutil.rmtree(tmp_path / "n0/consumequeue")
+        await group.start()
+        await group.crash()
+        app = await group.start()
+        await group.leader()
+        assert [units(app, "T", q) for q in range(3)] == kept
+
+
 async def test_another_size_of_queue_files_makes_them_anew(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T", 3)
