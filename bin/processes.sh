@@ -18,6 +18,15 @@ command_line() {
     fi
 }
 
+# has_ended PID: true when it is dead or a zombie. While a process turns into its program it has no
+# command line for an instant: look twice.
+has_ended() {
+    kill -0 "$1" 2>/dev/null || return 0
+    [ -z "$(command_line "$1")" ] || return 1
+    sleep 0.1
+    [ -z "$(command_line "$1")" ]
+}
+
 # runs_python PID: true when its program is a Python, not a shell or an editor with our words in
 # its arguments, and not Java.
 runs_python() {

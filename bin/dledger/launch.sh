@@ -79,7 +79,7 @@ give_up() {
 ended_early() {
     for pair in $started; do
         name=${pair%:*}
-        kill -0 "${pair##*:}" 2>/dev/null && [ -n "$(command_line "${pair##*:}")" ] || return 0
+        if has_ended "${pair##*:}"; then return 0; fi
     done
     return 1
 }

@@ -145,3 +145,16 @@ def test_without_proc_ps_is_asked(tmp_path: Path) -> None:
     )
     result = sh.call(script, PATH=tools, LEDGERMQ_PROC=tmp_path / "none")
     assert result.stdout.splitlines() == ["11", "42", "ours"]
+
+
+def test_a_process_that_just_turns_into_its_program_has_not_ended(
+    proc: Path, process: MakeProcess
+) -> None:
+    """For an instant of exec a process has no command line; a zombie never has one again."""
+    pid = process(PYTHON, [])
+    cmdline = proc / str(pid) / "cmdline"
+    ended = f"has_ended {pid} && echo ended"
+    assert sh.call(ended, LEDGERMQ_PROC=proc).stdout == "ended\n"
+    turning = f'sleep() {{ echo python >"{cmdline}"; }}; {ended}'
+    assert sh.call(turning, LEDGERMQ_PROC=proc).stdout == ""
+    assert sh.call("has_ended 99999999 && echo ended", LEDGERMQ_PROC=proc).stdout == "ended\n"
