@@ -1,6 +1,6 @@
 # Short names for ./test.sh, which also works without make.
 
-.PHONY: check test format interop drill clean
+.PHONY: check test format interop drill mutants mutation clean
 
 check:
 	@./test.sh check
@@ -8,7 +8,7 @@ check:
 test:
 	@./test.sh
 
-format interop drill:
+format interop drill mutants mutation:
 	@./test.sh $@
 
 clean:

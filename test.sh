@@ -14,6 +14,8 @@ usage: test.sh [PART]
   check    lint, types, import rules, quick tests; under 3 minutes
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
+  mutants  wrong changes of the source, one at a time: a test must notice each; --help
+  mutation every small change of the Raft core that mutmut knows; --help
   format   bring the sources into the house's form
 
 With CI=true nothing is skipped: a missing JDK or Maven is installed when we are root, and a test
@@ -35,6 +37,11 @@ tool() {
 
 import_rules() {
     "$python" -P -c 'from importlinter.cli import lint_imports_command as main; main()'
+}
+
+# Programs below tests/; they need the checkout on the import path, so no -P.
+ours() {
+    "$python" -m "$@"
 }
 
 # The programs; -a looks into what they source.
@@ -69,7 +76,7 @@ format() {
 }
 
 case ${1:-all} in
-all | check | drill | interop | format) ;;
+all | check | drill | interop | format | mutants | mutation) ;;
 help | -h | --help)
     usage
     exit
@@ -95,4 +102,12 @@ interop)
     part "Interop tests" tool pytest -q --timeout 300 -m "interop"
     ;;
 format) format ;;
+mutants)
+    shift
+    ours tests.mutants "$@"
+    ;;
+mutation)
+    shift
+    ours tests.mutants.mutation "$@"
+    ;;
 esac

@@ -17,18 +17,23 @@ from .config import BrokerConfig, all_items, important_items, load_config
 # By name: this module runs as "__main__" under `python -m`.
 log = logging.getLogger("ledgermq.broker")
 
-_USAGE = "usage: mqbroker [-c <arg>] [-h] [-m] [-n <arg>] [-p]"
+_USAGE = "usage: mqbroker [-c <arg>] [-h] [-m] [-n <arg>] [-p] [--bootstrap]"
 _HELP = f"""{_USAGE}
  -c,--configFile <arg>       Broker config properties file
  -h,--help                   Print help
  -m,--printImportantConfig   Print important config item
  -n,--namesrvAddr <arg>      Name server address list, eg: '192.168.0.1:9876;192.168.0.2:9876'
  -p,--printConfigItem        Print all config item
+    --bootstrap              This node may vote, whatever happened to its store; see below
 
 Examples:
  mqbroker -c conf/dledger/broker-n0.conf                       one member of a group
  mqbroker -c conf/dledger/broker-n0.conf -n localhost:9876     with another name server
  nohup mqbroker -c conf/dledger/broker-n0.conf &               goes on after the terminal closes
+A node with an empty or damaged store does not vote before a leader has brought it up to date. When
+a majority of a group is like that, the group waits, because messages that got SEND_OK may be gone.
+Bring the old stores back. If there are none, start a majority of the nodes with --bootstrap, once:
+those with the best stores.
 Log: broker.log in $ROCKETMQ_LOG_HOME, or in ~/logs/rocketmqlogs. Keys: docs/config.md.
 """
 
@@ -44,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> int:
     if not voice.may_run():
         return 1
-    options = DaemonParser("mqbroker", _USAGE).parse_args(arguments)
+    parser = DaemonParser("mqbroker", _USAGE)
+    parser.add_argument("--bootstrap", dest="bootstrap", action="store_true")
+    options = parser.parse_args(arguments)
     if options.help:
         sys.stdout.write(_HELP)
         return 0
@@ -60,16 +67,16 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
         start_log("broker.log", warnings)
         voice.warn(warnings)
-        return asyncio.run(_serve(config))
+        return asyncio.run(_serve(config, bootstrap=options.bootstrap))
     except OSError as e:
         return voice.fail(f"{e.filename}: {e.strerror}" if e.filename else str(e))
     except LedgerMQError as e:
         return voice.fail(str(e))
 
 
-async def _serve(config: BrokerConfig) -> int:
+async def _serve(config: BrokerConfig, *, bootstrap: bool) -> int:
     stopping = stop_signal()
-    app = BrokerApp(config)
+    app = BrokerApp(config, bootstrap=bootstrap)
     await app.start()
     servers = ";".join(config.namesrv_addr)
     known = f" and name server is {servers}" if servers else ""

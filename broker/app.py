@@ -7,11 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
-from ledgermq.dledger.member import ServerCallbacks, ServerConfig
+from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Role
-from ledgermq.dledger.server import LogServer
-from ledgermq.remoting.clock import mono_ms, wall_ms
+from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import CallerError, LedgerMQError
 from ledgermq.remoting.message_id import pack_host
@@ -35,13 +33,12 @@ from .features import (
 )
 from .forward import Gate
 from .long_polling import LongPolling
-from .metadata import Change, ChangeKind, Metadata
-from .node import Node
+from .metadata import Change, ChangeKind
 from .order_locks import OrderLocks
 from .registration import Registrar
-from .stats import BrokerStats, StoreInfo
-from .store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
-from .store.reader import MessageReader
+from .replica import Replica, ReplicaEvents
+from .stats import StoreInfo
+from .store.dispatch import Arrivals
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +63,8 @@ class BrokerApp:
         failed: set with the reason when the node had to stop by itself.
     """
 
-    def __init__(self, config: BrokerConfig) -> None:
-        """Open the store.
+    def __init__(self, config: BrokerConfig, *, bootstrap: bool = False) -> None:
+        """Open the store; `bootstrap`: it may vote, whatever happened to it.
 
         Raises:
             CallerError, StorageError: it cannot be used; the text says what to do.
@@ -75,16 +72,25 @@ class BrokerApp:
         _refuse_foreign_store(config)
         self.config = config
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        self.metadata = Metadata()
-        self.stats = BrokerStats(mono_ms, wall_ms())
-        self.node = Node(config, self.metadata, self.stats, on_ready=self._on_ready)
-        self.log = LogServer(_server_config(config), self._log_callbacks())
-        root = config.store_path_root_dir
-        self.dispatcher = Dispatcher(
-            self.log, root, config.mapped_file_size_consume_queue, self.metadata
+        self.replica = Replica(
+            config,
+            ReplicaEvents(
+                on_role=self._on_role,
+                on_ready=self._on_ready,
+                on_applied=self._on_applied,
+                on_change=self._on_change,
+                on_transfer_ended=lambda _reason: self._open_gate(),
+                on_stop=self._fail,
+            ),
+            bootstrap=bootstrap,
         )
-        self.node.attach(self.log, self.dispatcher)
-        self.reader = MessageReader(self.log, self.dispatcher)
+        self.metadata = self.replica.metadata
+        self.stats = self.replica.stats
+        self.node = self.replica.node
+        self.log = self.replica.log
+        self.dispatcher = self.replica.dispatcher
+        self.reader = self.replica.reader
+        root = config.store_path_root_dir
         self.gate = Gate(self.node)
         self.polling = LongPolling()
         self.locks = OrderLocks()
@@ -128,16 +134,6 @@ class BrokerApp:
         )
         return r
 
-    def _log_callbacks(self) -> ServerCallbacks:
-        return ServerCallbacks(
-            on_role=self._on_role,
-            on_commit=self._on_commit,
-            on_append_failed=self.node.on_append_failed,
-            on_transfer_ended=lambda _reason: self._open_gate(),
-            make_noop=self.node.make_noop,
-            on_stop=self._fail,
-        )
-
     # --- life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -158,20 +154,17 @@ class BrokerApp:
     async def _start(self) -> None:
         self._abort_file.parent.mkdir(parents=True, exist_ok=True)
         self._abort_file.touch()
-        await self.dispatcher.start(
-            DispatchCallbacks(self._on_applied, self._on_change, self._fail)
-        )
+        await self.replica.open()
         port = self.config.listen_port
         await self._listener.start([port, port - 2])
         try:
-            await self.log.start()
+            await self.replica.join()
         except OSError as e:
             raft_port = self.config.dleger_peers[self.config.dleger_self_id][1]
             raise CallerError(
                 f"cannot listen on port {raft_port} (dLegerPeers, {self.config.dleger_self_id}):"
                 f" {e.strerror or e}. See who holds it: lsof -i:{raft_port}"
             ) from e
-        self.dispatcher.committed(self.log.core.commit)
         self.registrar.start()
         self.exports.start()
         self._every("expire", _EXPIRE_S, self.manager.expire)
@@ -192,11 +185,20 @@ class BrokerApp:
         # Clients that still send here are told at once; what is under way gets its answer.
         self.gate.refuse()
         await self._wait(lambda: self.gate.quiet and self.node.pending_count == 0, _HAND_OVER_S)
+        await self._keep_last_offsets()
         try:
             await self._close()
         finally:
             if not self.failed.done():
                 self._abort_file.unlink(missing_ok=True)
+
+    async def _keep_last_offsets(self) -> None:
+        """Pulls bring offsets until the last connection is closed; a leader still keeps them."""
+        await self._listener.close()
+        if self.node.ready and not self.failed.done():
+            self.gate.keep_offsets()
+            self.node.flush_offsets()
+            await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
 
     async def _close(self) -> None:
         """Close every part, whatever the others do; the first error is raised at the end."""
@@ -206,7 +208,7 @@ class BrokerApp:
         self.node.halt("this node stops")
         errors: list[Exception] = []
         for part in (
-            self.registrar, self._listener, self.gate, self.dispatcher, self.log, self.exports
+            self.registrar, self._listener, self.gate, self.replica, self.exports
         ):  # fmt: skip
             try:
                 await part.close()
@@ -220,8 +222,10 @@ class BrokerApp:
         if not self.node.ready:
             return
         self.gate.closed = True
-        self.node.flush_offsets()
-        await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
+        # Twice: what was under way when the gate closed may have moved an offset meanwhile.
+        for _ in range(2):
+            self.node.flush_offsets()
+            await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
         if len(self.config.dleger_peers) == 1:
             return
         self.log.transfer()
@@ -250,20 +254,16 @@ class BrokerApp:
         if not self.failed.done():
             log.critical("this node stops: %s", reason)
             self.failed.set_result(reason)
-            self.node.halt(f"this node stops: {reason}")
             self.gate.refuse()
 
     # --- what the log tells -------------------------------------------------------------------
 
     def _on_role(self, role: Role, term: int, leader: NodeId | None) -> None:
-        self.node.on_role(role, term, leader)
+        del term
         if role is not Role.LEADER and leader is not None:
             self._took_part = True
             self._open_gate()
             self.registrar.changed()
-
-    def _on_commit(self, index: int) -> None:
-        self.dispatcher.committed(index)
 
     def _open_gate(self) -> None:
         self.gate.closed = False
@@ -278,8 +278,7 @@ class BrokerApp:
             self.locks.clear()
         self.registrar.changed()
 
-    def _on_applied(self, index: int, arrivals: Arrivals) -> None:
-        self.node.on_applied(index)
+    def _on_applied(self, _index: int, arrivals: Arrivals) -> None:
         self.polling.arrived(arrivals)
 
     def _on_change(self, change: Change) -> None:
@@ -323,29 +322,3 @@ def _refuse_foreign_store(config: BrokerConfig) -> None:
                 f" {config.dleger_self_id!r}. Correct dLegerSelfId, or give this node a"
                 " storePathRootDir of its own"
             )
-
-
-def _server_config(config: BrokerConfig) -> ServerConfig:
-    members = {NodeId(k): address for k, address in config.dleger_peers.items()}
-    self_id = NodeId(config.dleger_self_id)
-    return ServerConfig(
-        raft=RaftConfig(
-            self_id=self_id,
-            voters=tuple(sorted(members)),
-            timing=Timing(
-                heartbeat_ms=config.heartbeat_interval_ms,
-                election_min_ms=config.election_timeout_min_ms,
-                election_max_ms=config.election_timeout_max_ms,
-            ),
-            preferred=tuple(NodeId(p) for p in config.preferred_leader_id),
-            max_in_flight_bytes=config.peer_in_flight_bytes,
-        ),
-        group=config.dleger_group,
-        members=members,
-        folder=config.dledger_dir,
-        data_folder=config.dledger_data_dir,
-        segment_bytes=config.mapped_file_size_commit_log,
-        sync_flush=config.sync_flush,
-        flush_interval_ms=config.flush_interval_commit_log_ms,
-        address=config.address,
-    )

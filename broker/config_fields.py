@@ -81,6 +81,19 @@ class BrokerConfig:
         "Size of a queue file, rounded up to whole 20-byte units; it is bytes, not units",
         unit="bytes", aliases=("mapedFileSizeConsumeQueue",),
     )  # fmt: skip
+    file_reserved_hours: int = key(
+        "fileReservedTime", v.integer(1, 24 * 365 * 100), 72,
+        "How long messages are kept at least; a log file goes when its newest one is older",
+        unit="hours",
+    )  # fmt: skip
+    delete_when: tuple[str, ...] = key(
+        "deleteWhen", v.hours, ("04",),
+        "Hours of the day, local time, in which old log files are removed, `04;16`",
+    )  # fmt: skip
+    disk_max_used_percent: int = key(
+        "diskMaxUsedSpaceRatio", v.integer(10, 95), 75,
+        "When the disk is fuller, old log files are removed at any hour", unit="percent",
+    )  # fmt: skip
     max_message_size: int = key(
         "maxMessageSize", v.integer(1, 15 * MIB), 4 * MIB, "Longest body of a message",
         unit="bytes",

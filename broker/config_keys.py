@@ -56,7 +56,8 @@ def keys_of(config_class: type) -> dict[str, Key]:
 _LAYOUT = "its place is fixed below storePathRootDir"
 _THREADS = "one event loop serves all requests; there is no thread pool to size"
 _QUEUES = "no thread pool, so no queue before it; sendThreadPoolQueueCapacity bounds pending sends"
-_RETENTION = "log files are not deleted yet; retention comes as a logged decision of the group"
+_RETENTION = "the group decides what is removed, a few files at a time, and all nodes do the same"
+_FORCED = "a message younger than fileReservedTime is never removed; a full disk refuses writes"
 _FLUSH = "a flush is one fdatasync for all that arrived, by flushDiskType; pages are not counted"
 _HA = "replication is DLedger's; there is no separate HA channel"
 _TIMER = "timer messages of 5.x are not served"
@@ -82,7 +83,7 @@ INERT: dict[str, str] = {
     "brokerIP2": _HA,
     "brokerRole": "the role is decided by election: leader or follower",
     "checkTransactionMessageEnable": _TRANSACTION,
-    "cleanFileForciblyEnable": _RETENTION,
+    "cleanFileForciblyEnable": _FORCED,
     "cleanResourceInterval": _RETENTION,
     "clientManageThreadPoolQueueCapacity": _QUEUES,
     "clientManageThreadPoolNums": _THREADS,
@@ -94,12 +95,10 @@ INERT: dict[str, str] = {
     "deleteCommitLogFilesInterval": _RETENTION,
     "deleteConsumeQueueFilesInterval": _RETENTION,
     "deleteFileBatchMax": _RETENTION,
-    "deleteWhen": _RETENTION,
     "destroyMapedFileIntervalForcibly": _MEMORY,
     "disableConsumeIfConsumerReadSlowly": "a slow consumer is not switched off",
-    "diskMaxUsedSpaceRatio": _RETENTION,
-    "diskSpaceCleanForciblyRatio": _RETENTION,
-    "diskSpaceWarningLevelRatio": _RETENTION,
+    "diskSpaceCleanForciblyRatio": _FORCED,
+    "diskSpaceWarningLevelRatio": _FORCED,
     "enableBatchPush": "pushes to followers are always batched",
     "enableCalcFilterBitMap": _FILTER,
     "enableConsumeQueueExt": _FILTER,
@@ -109,7 +108,6 @@ INERT: dict[str, str] = {
     "endTransactionThreadPoolQueueCapacity": _QUEUES,
     "fastFailIfNoBufferInStorePool": _MEMORY,
     "fetchNamesrvAddrByAddressServer": "name servers come from namesrvAddr, -n or NAMESRV_ADDR",
-    "fileReservedTime": _RETENTION,
     "filterServerNums": "filter servers ended with 4.x",
     "filterSupportRetry": _FILTER,
     "flushCommitLogLeastPages": _FLUSH,

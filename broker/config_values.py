@@ -153,6 +153,15 @@ def delay_levels(value: str) -> tuple[int, ...]:
     return tuple(levels)
 
 
+def hours(value: str) -> tuple[str, ...]:
+    """`04;16` -> hours of the day, as written."""
+    found = tuple(_items(value, "04;16"))
+    for item in found:
+        if not item.isascii() or not item.isdigit() or int(item) > 23:
+            raise ValueError(f"holds {item!r}, not an hour from 00 to 23. Write it like 04;16")
+    return found
+
+
 def show(value: object) -> str:
     """A typed value as broker.conf writes it."""
     if isinstance(value, bool):

@@ -20,6 +20,7 @@ from ledgermq.remoting.errors import LedgerMQError
 from ledgermq.remoting.registry import Handler, HandlerResult, ProcessorRegistry
 
 from .node import Node, not_leader
+from .offset_relay import OffsetRelay
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ _WORK_MS = 1000
 _QUIET_MS = 50
 _MAX_HELD = 10_000
 _MAX_HELD_BYTES = 64 << 20
+# Above this many unsent bytes the leader gets nothing more; when it has not said anything for a
+# while either, the link is cut off and another one is opened.
+_MAX_BACKLOG_BYTES = 64 << 20
+_SILENCE_MS = 3000
 _SWEEP_S = 0.02
 
 # Answers that must not come from a leader which has been replaced without knowing it yet.
@@ -62,6 +67,7 @@ class Gate:
 
     Attributes:
         closed: hold what comes, leadership is being handed over: the next leader will get it.
+        dropped: one-way requests that were not passed on, because the leader does not read.
     """
 
     def __init__(self, node: Node) -> None:
@@ -76,7 +82,15 @@ class Gate:
         self._in_flight_bytes = 0
         self._refuses = False
         self._refused_ms = 0
+        self._clogged_since_ms: int | None = None
+        self.dropped = 0
         self.closed = False
+        self._offsets = OffsetRelay(
+            self._roomy_link,
+            may_apply=lambda: self._node.takes_appends and not self.closed,
+            apply=self._apply_offset,
+            mark=lambda command: command.ext.update({HOP_FIELD: "1"}),
+        )
 
     def guard(self, registry: ProcessorRegistry, codes: frozenset[int]) -> ProcessorRegistry:
         """A registry that serves the same, with `codes` behind the gate."""
@@ -123,6 +137,23 @@ class Gate:
             self._connecting[address] = task
         return None
 
+    def _roomy_link(self) -> Connection | None:
+        """The open connection to the leader, if it takes more."""
+        link = self._link()
+        return link if link is not None and self._has_room(link) else None
+
+    def _has_room(self, link: Connection) -> bool:
+        if link.backlog_bytes <= _MAX_BACKLOG_BYTES:
+            self._clogged_since_ms = None
+            return True
+        now_ms = mono_ms()
+        if self._clogged_since_ms is None:
+            self._clogged_since_ms = now_ms
+        elif now_ms - max(self._clogged_since_ms, link.last_activity_ms) > _SILENCE_MS:
+            self._clogged_since_ms = None
+            link.abort(f"the leader at {link.remote} neither reads nor answers")
+        return False
+
     def _pass_on(self, held: _Held) -> None:
         if self._refuses:
             self._refused_ms = mono_ms()
@@ -151,10 +182,14 @@ class Gate:
             language=command.language,
             version=command.version,
         )
+        has_room = self._has_room(link)
         if command.flag & ONEWAY_FLAG:
-            link.oneway(copy)
+            if has_room:
+                link.oneway(copy)
+            else:
+                self.dropped += 1
             return
-        if self._in_flight >= _MAX_HELD or self._in_flight_bytes >= _MAX_HELD_BYTES:
+        if not has_room or self._in_flight >= _MAX_HELD or self._in_flight_bytes >= _MAX_HELD_BYTES:
             _overload(held, "too many requests are under way to the leader")
             return
         self._in_flight += 1
@@ -218,6 +253,7 @@ class Gate:
 
     def release(self) -> None:
         """Try the held requests again, in their order: the role, lease or a link changed."""
+        self._offsets.flush()
         if not self._held:
             return
         if self._may_run(needs_lease=False) or self._link() is not None:
@@ -234,8 +270,8 @@ class Gate:
 
     @property
     def holding(self) -> bool:
-        """Whether requests wait for a leader."""
-        return bool(self._held)
+        """Whether requests or offsets wait for a leader."""
+        return bool(self._held) or self._offsets.busy
 
     @property
     def quiet(self) -> bool:
@@ -244,8 +280,8 @@ class Gate:
 
     @property
     def busy(self) -> bool:
-        """Whether requests are held or under way to the leader."""
-        return bool(self._held) or self._in_flight > 0
+        """Whether requests or offsets are held or under way to the leader."""
+        return self.holding or self._in_flight > 0
 
     def refuse(self) -> None:
         """From now on answer at once that this node does not lead: it stops."""
@@ -256,16 +292,31 @@ class Gate:
         for one in held:
             _refuse(one)
 
-    def commit_offset(self, command: RemotingCommand) -> None:
-        """Send a consumer offset that came with a pull to the leader, if it is known."""
-        link = self._link()
-        if link is not None:
-            command.ext[HOP_FIELD] = "1"
-            link.oneway(command)
+    def commit_offset(self, group: str, topic: str, queue_id: int, offset: int) -> None:
+        """Keep a consumer offset that came with a pull: here, or at the leader.
+
+        While leadership is handed over it waits for the next leader: nobody commits it again.
+        """
+        if self._node.takes_appends and not self.closed:
+            self._node.commit_offset(group, topic, queue_id, offset)
+        else:
+            self._offsets.put(group, topic, queue_id, offset)
+
+    def keep_offsets(self) -> None:
+        """At the end of a leader without a successor: what waits for one stays here."""
+        if self._node.takes_appends:
+            self._offsets.keep_here()
+
+    def _apply_offset(self, group: str, topic: str, queue_id: int, offset: int) -> None:
+        """Take an offset that had to wait; by now the group may be further."""
+        known = self._node.query_offset(group, topic, queue_id)
+        if known is None or known < offset:
+            self._node.commit_offset(group, topic, queue_id, offset)
 
     async def close(self) -> None:
         """Close the link to the leader."""
         self.refuse()
+        self._offsets.close()
         if self._sweeper:
             self._sweeper.cancel()
         for task in self._connecting.values():

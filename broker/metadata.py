@@ -7,6 +7,7 @@ the operation.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
@@ -24,16 +25,15 @@ from ledgermq.remoting.bodies.registration import (
     TopicConfig,
     TopicConfigSerializeWrapper,
 )
-from ledgermq.remoting.errors import StorageError
+
+from . import metadata_dump
+from .metadata_dump import State, decode_state, encode_state
 
 # Leads every payload. A node refuses versions it does not know: guessing would part the replicas.
 PAYLOAD_VERSION: Final = 1
 
-Offsets = dict[str, dict[str, dict[int, int]]]
-
-
-class MetadataError(StorageError):
-    """A record of the internal topic cannot be applied; the node must stop, not guess."""
+MetadataError = metadata_dump.MetadataError
+Offsets = metadata_dump.Offsets
 
 
 class _Op(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -78,7 +78,13 @@ class OffsetsPut(_Op, frozen=True, tag="offsets"):
     offsets: Offsets
 
 
-Op = Noop | TopicPut | TopicDelete | GroupPut | GroupDelete | OffsetsPut
+class LogBegin(_Op, frozen=True, tag="log.begin"):
+    """Entries below `index` are kept no longer: every replica drops the same ones."""
+
+    index: int
+
+
+Op = Noop | TopicPut | TopicDelete | GroupPut | GroupDelete | OffsetsPut | LogBegin
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Op] = msgspec.msgpack.Decoder(Op)
@@ -99,6 +105,7 @@ class ChangeKind(Enum):
     GROUP_DELETED = "group deleted"
     OFFSETS = "offsets"
     NOOP = "noop"
+    LOG_BEGIN = "log begin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Change:
 
     Attributes:
         kind: what happened.
-        name: topic or group; the leader's id for a no-op; "" for offsets.
+        name: topic or group; the leader's id for a no-op; else "".
     """
 
     kind: ChangeKind
@@ -126,6 +133,7 @@ class Metadata:
         applied_index: index of the last record looked at, -1 before the first.
         applied_term: its term.
         leader: id of the leader whose no-op was applied last, "" before the first.
+        log_begin: first index that the group keeps; each replica gets there in its own time.
     """
 
     def __init__(self) -> None:
@@ -137,6 +145,7 @@ class Metadata:
         self.applied_index = -1
         self.applied_term = 0
         self.leader = ""
+        self.log_begin = 0
         self._created_at: dict[str, int] = {}
         self._offsets: Offsets = {}
 
@@ -206,6 +215,8 @@ class Metadata:
                 return self._delete_group(op)
             case OffsetsPut():
                 return self._put_offsets(op.offsets)
+            case LogBegin():
+                return self._move_begin(op.index, index)
             case _:  # pragma: no cover
                 assert_never(op)
 
@@ -250,7 +261,63 @@ class Metadata:
         self.offset_version += 1
         return Change(ChangeKind.OFFSETS)
 
+    def _move_begin(self, begin: int, index: int) -> Change | None:
+        if begin > index:
+            raise MetadataError(
+                f"metadata record {index} lets the log begin at {begin}, behind itself. Restore"
+                " this node's store from another peer"
+            )
+        if begin <= self.log_begin:
+            return None
+        self.log_begin = begin
+        return Change(ChangeKind.LOG_BEGIN)
+
+    def topic_made_by(self, payload: bytes) -> str | None:
+        """Name of the topic that a record not applied yet would create; None: it creates none."""
+        op = _decode(self.applied_index, payload)
+        if isinstance(op, TopicPut) and op.config.topic_name not in self.topics:
+            return op.config.topic_name
+        return None
+
     # --- the whole state ----------------------------------------------------------------------
+
+    def dump(self) -> bytes:
+        """The whole state, for `restore`."""
+        return b"".join(self.dump_slices())
+
+    def dump_slices(self) -> Iterator[bytes]:
+        """`dump` in pieces: the state is that of this call, each piece takes a moment only."""
+        # Settings are replaced, never changed, so that they need no copy.
+        return encode_state(
+            State(
+                topics=[(self._created_at[n], config) for n, config in self.topics.items()],
+                groups=list(self.groups.values()),
+                offsets={
+                    group: {topic: dict(queues) for topic, queues in topics.items()}
+                    for group, topics in self._offsets.items()
+                },
+                versions=(self.topic_version, self.group_version, self.offset_version),
+                applied=(self.applied_index, self.applied_term),
+                leader=self.leader,
+                log_begin=self.log_begin,
+            )
+        )
+
+    def restore(self, data: bytes) -> None:
+        """Become the state that `dump` gave.
+
+        Raises:
+            MetadataError: damaged, or of a newer program; nothing has changed.
+        """
+        state = decode_state(data)
+        self.topics = {config.topic_name: config for _, config in state.topics}
+        self.groups = {config.group_name: config for config in state.groups}
+        self.topic_version, self.group_version, self.offset_version = state.versions
+        self.applied_index, self.applied_term = state.applied
+        self.leader = state.leader
+        self.log_begin = state.log_begin
+        self._created_at = {config.topic_name: created for created, config in state.topics}
+        self._offsets = state.offsets
 
     def fingerprint(self) -> str:
         """Hash of the whole state: equal on two replicas that applied the same records."""
@@ -260,7 +327,7 @@ class Metadata:
             sorted((name, _sorted(plain(config))) for name, config in self.groups.items()),
             _sorted(self._offsets),
             (self.topic_version, self.group_version, self.offset_version),
-            (self.applied_index, self.applied_term, self.leader),
+            (self.applied_index, self.applied_term, self.leader, self.log_begin),
         )
         return hashlib.sha256(_encoder.encode(state)).hexdigest()
 

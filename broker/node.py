@@ -15,6 +15,7 @@ from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
+from ledgermq.remoting.clock import wall_ms
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message_types import SysFlag
@@ -65,6 +66,7 @@ class Node:
         stats: BrokerStats,
         *,
         on_ready: Callable[[bool], None],
+        wall_ms: Callable[[], int] = wall_ms,
     ) -> None:
         """`on_ready` hears when this node becomes, or is no longer, the ready leader."""
         self.config = config
@@ -72,7 +74,7 @@ class Node:
         self.stats = stats
         self.ready = False
         self._on_ready = on_ready
-        self._records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms)
+        self._records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms, wall_ms)
         self._log: LogServer | None = None
         self._dispatcher: Dispatcher | None = None
         self._pending: deque[_Pending] = deque()

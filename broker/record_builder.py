@@ -25,8 +25,14 @@ _AROUND_BYTES = 1024
 class RecordBuilder:
     """Builds records for this node as their store host."""
 
-    def __init__(self, config: BrokerConfig, last_in_log_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        last_in_log_ms: Callable[[], int],
+        wall_ms: Callable[[], int] = wall_ms,
+    ) -> None:
         """`last_in_log_ms` tells the store time of the last record dispatched."""
+        self._wall_ms = wall_ms
         self._segment_bytes = config.mapped_file_size_commit_log
         self._store_host = pack_host(config.address)
         self._last_in_log_ms = last_in_log_ms
@@ -108,5 +114,5 @@ class RecordBuilder:
 
     def _store_ms(self) -> int:
         """The wall clock, but never before the last record: times in the log do not fall."""
-        self._last_store_ms = max(wall_ms(), self._last_store_ms, self._last_in_log_ms())
+        self._last_store_ms = max(self._wall_ms(), self._last_store_ms, self._last_in_log_ms())
         return self._last_store_ms

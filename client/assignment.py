@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.message import MessageExt
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 # After a failed pull; doubles up to the longest, and starts anew with the next success.
 _PAUSE_FIRST_S, _PAUSE_LONGEST_S = 0.05, 1.0
 _START_TIMEOUT_MS = 3000
+# A broker that has nothing answers late. One that says so at once would be asked without a pause.
+_TOO_QUICK_MS, _QUICK_PAUSE_S = 20, 0.05
 # The broker does not know this client (yet): a heartbeat mends it.
 _UNKNOWN_HERE = frozenset(
     {ResponseCode.SUBSCRIPTION_NOT_EXIST, ResponseCode.SUBSCRIPTION_NOT_LATEST}
@@ -128,6 +131,7 @@ class Assignment:
         while held.is_full(self._limits.max_messages, self._limits.max_bytes):
             self._room.clear()
             await self._room.wait()
+        asked_ms, asked_at = mono_ms(), held.next_pull
         pulled = await self._calls.pull(
             self.queue,
             held.next_pull,
@@ -139,9 +143,11 @@ class Assignment:
         self._broker_id = pulled.suggested_id
         if pulled.moved:
             self._begin_anew(held, pulled)
-            return
-        for message in held.add(pulled.messages, pulled.next_offset):
+        for message in () if pulled.moved else held.add(pulled.messages, pulled.next_offset):
             self._deliver(Received(self, held, message, message.queue_offset))
+        is_new = held.next_pull > asked_at and not pulled.moved
+        if not is_new and mono_ms() - asked_ms < _TOO_QUICK_MS:
+            await asyncio.sleep(_QUICK_PAUSE_S)
 
     def _begin_anew(self, held: ProcessQueue, pulled: Pulled) -> None:
         log.warning(

@@ -99,7 +99,7 @@ class QueueCalls:
             if e.code == ResponseCode.QUERY_NOT_FOUND:
                 return None
             raise
-        return OffsetResponse.from_ext(reply.ext).offset
+        return _offset_in(queue, reply)
 
     async def commit(self, queue: MessageQueue, offset: int, timeout_ms: int) -> None:
         """Store the group's next offset; returns when the broker has it."""
@@ -137,7 +137,7 @@ class QueueCalls:
         )
         code = RequestCode.SEARCH_OFFSET_BY_TIMESTAMP
         reply = await self._ask_leader("search offset", queue, code, header, timeout_ms)
-        return OffsetResponse.from_ext(reply.ext).offset
+        return _offset_in(queue, reply)
 
     async def first_offset(self, queue: MessageQueue, start: Start, timeout_ms: int) -> int:
         """Where the group goes on, or where it begins.
@@ -207,7 +207,7 @@ class QueueCalls:
             raise RequestFailed(f"pull of {queue}", address, e) from e
         if reply.code not in _ANSWERS:
             raise BrokerRefused(address, reply.code, reply.remark)
-        return _read_pulled(queue, subscription, reply)
+        return _read_pulled(queue, address, subscription, reply)
 
     async def give_back(
         self, message: MessageExt, max_retries: int, timeout_ms: int, delay_level: int = 0
@@ -264,7 +264,7 @@ class QueueCalls:
     async def _queue_offset(self, queue: MessageQueue, code: int, timeout_ms: int) -> int:
         header = QueueOffsetRequest(topic=queue.topic, queue_id=queue.queue_id)
         reply = await self._ask_leader("query queue offset", queue, code, header, timeout_ms)
-        return OffsetResponse.from_ext(reply.ext).offset
+        return _offset_in(queue, reply)
 
     async def _ask_leader(
         self, what: str, queue: MessageQueue, code: int, header: Header, timeout_ms: int
@@ -309,8 +309,21 @@ def _as_client_error(
     return error if isinstance(error, BrokerRefused) else RequestFailed(what, address, error)
 
 
-def _read_pulled(queue: MessageQueue, subscription: Subscription, reply: RemotingCommand) -> Pulled:
-    header = PullMessageResponse.from_ext(reply.ext)
+def _offset_in(queue: MessageQueue, reply: RemotingCommand) -> int:
+    try:
+        return OffsetResponse.from_ext(reply.ext).offset
+    except PeerError as e:
+        where = f"leader of {queue.broker_name}"
+        raise BrokerRefused(where, e.code, f"unreadable answer: {e.remark}") from e
+
+
+def _read_pulled(
+    queue: MessageQueue, address: str, subscription: Subscription, reply: RemotingCommand
+) -> Pulled:
+    try:
+        header = PullMessageResponse.from_ext(reply.ext)
+    except PeerError as e:
+        raise BrokerRefused(address, e.code, f"unreadable answer: {e.remark}") from e
     messages: list[MessageExt] = []
     if reply.code == ResponseCode.SUCCESS:
         try:

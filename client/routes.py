@@ -7,6 +7,7 @@ from typing import Any
 
 from ledgermq.remoting.bodies.route import TopicRouteData
 from ledgermq.remoting.clock import mono_ms
+from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 
 from .errors import BrokerRefused, ClientError, TopicNotFound
@@ -23,6 +24,8 @@ POLL_FIRST_MS, POLL_SLOWEST_MS = 50, 200
 # A leader that just failed is left alone this long, as far as another one can serve.
 _SUSPECT_MS = 200
 _FETCH_TIMEOUT_MS = 3000
+# More than any real topic has; each queue and broker costs an object, a broker a connection too.
+_MAX_QUEUES, _MAX_BROKERS = 65_536, 4096
 
 
 class Routes:
@@ -185,9 +188,11 @@ class Routes:
 
     def _decode(self, body: bytes) -> TopicRouteData:
         try:
-            return TopicRouteData.decode(body)
+            data = TopicRouteData.decode(body)
+            _check_size(data)
         except PeerError as e:
             raise BrokerRefused(f"name server of {self.names.text}", e.code, e.remark) from e
+        return data
 
     def _keep(self, route: TopicRoute) -> TopicRoute:
         old = self._routes.get(route.topic)
@@ -201,6 +206,17 @@ class Routes:
         # Whoever asked gets the error; one who was cancelled meanwhile does not.
         if not task.cancelled() and (error := task.exception()):
             log.debug("route of %s: %s", key[0], error)
+
+
+def _check_size(data: TopicRouteData) -> None:
+    queues = sum(max(q.read_queue_nums, q.write_queue_nums, 0) for q in data.queue_datas)
+    brokers = sum(len(b.broker_addrs) for b in data.broker_datas)
+    if queues > _MAX_QUEUES or brokers > _MAX_BROKERS:
+        raise PeerError(
+            ResponseCode.SYSTEM_ERROR,
+            f"a route of {queues} queues and {brokers} brokers is over the limits of {_MAX_QUEUES}"
+            f" and {_MAX_BROKERS}",
+        )
 
 
 class _LeaderPoll:

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - what each method does is said once, in `Disk`
 """The few things that the log asks of a disk, so that a simulated one can stand in for it.
 
 Everything that must survive goes through here; nothing else in the store calls the system. Errors
@@ -128,7 +129,7 @@ class OsDisk:
 
     def names(self, folder: Path) -> list[str]:
         try:
-            return sorted(os.listdir(folder))
+            return sorted(p.name for p in folder.iterdir())
         except FileNotFoundError:
             return []
 
@@ -150,6 +151,19 @@ class OsDisk:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def ensure_folder(disk: Disk, folder: Path) -> None:
+    """Make a folder unless it is there; all names in it and above it that are new are on disk.
+
+    A process before this one may have been killed between making a file and syncing its name: such
+    a file must not be built upon before that is done.
+    """
+    made = [p for p in (folder, *folder.parents) if not disk.exists(p)]
+    disk.make_folder(folder)
+    for path in reversed(made):
+        disk.sync_folder(path.parent)
+    disk.sync_folder(folder)
 
 
 def read_file(disk: Disk, path: Path) -> bytes | None:

@@ -13,12 +13,14 @@ class DamagedError(StorageError):
     Attributes:
         path: the file.
         offset: byte in that file where the damage starts.
+        what: the rest of the message.
     """
 
     def __init__(self, path: object, offset: int, what: str) -> None:
         super().__init__(f"{path}: damaged at byte {offset}: {what}")
         self.path = path
         self.offset = offset
+        self.what = what
 
 
 class DiskFullError(LedgerMQError):

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 from ledgermq.remoting.errors import StorageError
 
+from .host import Host
 from .store.ledger import Ledger
 
 
@@ -22,15 +23,21 @@ class Flusher:
         *,
         on_durable: Callable[[int], None],
         on_failure: Callable[[StorageError], None],
+        host: Host | None = None,
     ) -> None:
         self._ledger = ledger
         self._on_durable = on_durable
         self._on_failure = on_failure
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fsync")
+        self._pool = (host or Host()).threads(1, "fsync")
         self._running: Future[None] | None = None
         self._marking: Future[None] | None = None
         self._synced = ledger.end_index
         self._closed = False
+
+    @property
+    def synced(self) -> int:
+        """Last entry known to be on the disk."""
+        return self._synced
 
     def request(self) -> None:
         """See to it that what is written now gets synced."""

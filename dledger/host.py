@@ -1,4 +1,7 @@
-"""What a member gets from its machine: clocks, chance, threads, a disk. A simulation brings its own."""
+"""What a member gets from its machine: clocks, chance, threads, a disk.
+
+A simulation brings its own.
+"""
 
 import secrets
 from collections.abc import Callable

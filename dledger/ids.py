@@ -1,6 +1,7 @@
 """The words of the log, and what a group agrees on."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
@@ -8,6 +9,24 @@ NodeId = NewType("NodeId", str)
 # Terms and indexes are plain ints in byte loops; -1 stands for "none" in both. The first elected
 # term is 1, the first index is 0.
 NONE = -1
+# Before every moment that a clock can show.
+NEVER_MS = -(1 << 60)
+
+
+class Standing(IntEnum):
+    """Whether what a member remembers can be relied on; kept on its disk with term and vote.
+
+    Only a MEMBER's vote and acknowledgement count in a majority. The others count where all voters
+    agree, and become MEMBER again when a leader admits them (docs/adr/0002).
+    """
+
+    MEMBER = 0
+    # The store was just made: new, or wiped; nobody can tell which.
+    EMPTY = 1
+    # The end of the log may lack entries that this member had acknowledged.
+    LOST = 2
+    # Entries are broken that were known to be on the disk.
+    DAMAGED = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,16 @@ from pathlib import Path
 
 from .ids import NodeId, RaftConfig
 from .raft.effects import Role
+from .store.snapshots import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """One member: its group, where it listens, and its store."""
+    """One member: its group, where it listens, and its store.
+
+    Attributes:
+        bootstrap: an operator's word that this store may vote, whatever happened to it.
+    """
 
     raft: RaftConfig
     group: str
@@ -22,6 +27,7 @@ class ServerConfig:
     flush_interval_ms: int
     address: str
     listen_host: str = "0.0.0.0"
+    bootstrap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class ServerCallbacks:
         on_transfer_ended: a hand-over failed, for this reason; take sends again.
         make_noop: (term, index) of a new leader's first entry -> its record's length in bytes,
             and a function from its physical offset to the record.
+        on_seeded: the log was replaced by a leader's snapshot, which says what to go on from.
         on_stop: the node must stop, for this reason.
     """
 
@@ -43,4 +50,5 @@ class ServerCallbacks:
     on_append_failed: Callable[[Exception], None]
     on_transfer_ended: Callable[[str], None]
     make_noop: Callable[[int, int], tuple[int, Callable[[int], bytes]]]
+    on_seeded: Callable[[Snapshot], None]
     on_stop: Callable[[Exception], None]

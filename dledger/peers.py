@@ -1,7 +1,6 @@
 """All links of one member: two out to every peer, one listener."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -31,6 +30,7 @@ class Peers:
         group: str,
         self_id: NodeId,
         store_id: str,
+        boot_id: str,
         segment_bytes: int,
         address: str,
         members: dict[NodeId, tuple[str, int]],
@@ -44,7 +44,7 @@ class Peers:
             sender=self_id,
             receiver="",
             channel=0,
-            boot_id=secrets.token_hex(8),
+            boot_id=boot_id,
             store_id=store_id,
             segment_bytes=segment_bytes,
             address=address,

@@ -8,15 +8,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from random import Random
 from typing import Any
 
-from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.errors import FrameError, StorageError
 
-from .errors import CallerError, DiskFullError, InvariantError
+from .appends import Appends
+from .errors import DamagedError, DiskFullError
 from .flusher import Flusher
+from .host import Host
 from .ids import NodeId
 from .member import ServerCallbacks, ServerConfig
 from .peers import PeerCallbacks, Peers
@@ -25,19 +24,22 @@ from .raft import events as ev
 from .raft.core import RaftCore
 from .raft.effects import Effect, Role
 from .raft.log_view import LogView
-from .raft.messages import Push
+from .raft.messages import Push, Seed, SeedReply
 from .rpc import codec
-from .rpc.codec import Frame, Kind
+from .rpc.codec import Frame
+from .rpc.plausible import refuse_impossible
+from .seeding import Seeding
 from .store import entry
+from .store.begin import Begin
 from .store.member_store import MemberStore
 from .store.recovery import term_runs
+from .store.snapshots import Snapshot, SnapshotStore
 from .store.zero_ahead import ZeroAhead
+from .timers import Ticker, Timers
+from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
-# A timer this late means that the process itself was not running.
-_STALL_MS = 300
-_MARK_INTERVAL_S = 1.0
 _DISK_FULL_RETRY_S = 1.0
 
 
@@ -48,14 +50,17 @@ class LogServer:
     staged in one loop tick is one write, one step and one push per follower.
     """
 
-    def __init__(self, config: ServerConfig, callbacks: ServerCallbacks) -> None:
+    def __init__(
+        self, config: ServerConfig, callbacks: ServerCallbacks, host: Host | None = None
+    ) -> None:
         """Open the store and recover it.
 
         Raises:
             CallerError: the store is another node's or in use.
-            DamagedError: it is damaged.
+            DamagedError: it is damaged, and there is no other node to repair it from.
         """
         self.config = config
+        self.host = host or Host()
         self._callbacks = callbacks
         self._store = MemberStore(
             config.folder,
@@ -63,60 +68,109 @@ class LogServer:
             group=config.group,
             self_id=config.raft.self_id,
             segment_bytes=config.segment_bytes,
+            sync_flush=config.sync_flush,
+            alone=len(config.raft.voters) == 1,
+            bootstrap=config.bootstrap,
+            host=self.host,
         )
         self.ledger = self._store.ledger
-        hard_state = self._store.hard_state
-        view = LogView(term_runs(self.ledger))
-        self.core = RaftCore(
-            config.raft,
-            Random(),
-            mono_ms(),
+        self.core = self._make_core()
+        self._peers = self._make_peers()
+        # By purpose: mark, flush, retry, patience.
+        self._timers = Timers(self._stop)
+        self._readers = self.host.threads(2, "read")
+        if config.sync_flush:
+            self.ledger.zero_ahead = ZeroAhead(self.ledger.data, self._readers)
+        self._make_parts()
+        # Steps, and what they are to do.
+        self._queue: deque[Effect] = deque()
+        self._running_effects = False
+        self._payload = b""
+        self._fetched: dict[int, bytes] = {}
+        self._ticker = Ticker(
+            self.host.mono_ms,
+            lambda: self.core.deadline_ms,
+            lambda stalled: self._step(ev.Tick(stalled=stalled)),
+        )
+        self.stopped = False
+        self._closed = False
+
+    def _make_core(self) -> RaftCore:
+        ledger, hard_state = self.ledger, self._store.hard_state
+        base_index, base_term = ledger.begin.index - 1, ledger.begin.term
+        view = LogView(term_runs(ledger), base_index, base_term)
+        # A snapshot is of committed entries only.
+        known = max(ledger.marks.mark.commit, self._store.snapshots.index)
+        return RaftCore(
+            self.config.raft,
+            self.host.rng,
+            self.host.mono_ms(),
             term=max(hard_state.term, view.last_term, 0),
             vote=hard_state.vote if hard_state.term >= view.last_term else None,
             log=view,
-            commit=min(self.ledger.marks.mark.commit, view.last_index),
+            commit=max(min(known, view.last_index), base_index),
+            standing=self._store.standing,
         )
-        self._peers = Peers(
+
+    def _make_peers(self) -> Peers:
+        config = self.config
+        return Peers(
             group=config.group,
             self_id=config.raft.self_id,
             store_id=self._store.store_id,
+            boot_id=self.host.new_id(),
             segment_bytes=config.segment_bytes,
             address=config.address,
             members=config.members,
             callbacks=PeerCallbacks(
                 on_frame=self._on_frame,
                 on_data_up=lambda peer: self._step(ev.LinkUp(peer)),
-                on_data_down=lambda peer: self._step(ev.LinkDown(peer)),
+                on_data_down=self._on_data_down,
                 on_died=lambda peer: self._step(ev.PeerDied(peer)),
             ),
         )
+
+    def _make_parts(self) -> None:
+        config, timers = self.config, self._timers
         self._flusher = Flusher(
-            self.ledger,
-            on_durable=lambda index: self._step(ev.Durable(index)),
-            on_failure=self._stop,
+            self.ledger, on_durable=self._on_synced, on_failure=self._stop, host=self.host
         )
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
-        if config.sync_flush:
-            self.ledger.zero_ahead = ZeroAhead(self.ledger.data, self._readers)
-        self._queue: deque[Effect] = deque()
-        self._running_effects = False
-        self._payload = b""
-        self._fetched: dict[int, bytes] = {}
-        self._flush_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due_ms = 0
-        # By purpose: mark, flush, retry.
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self.stopped = False
-        self._closed = False
+        self._upkeep = Upkeep(
+            self._store,
+            self.core,
+            self._flusher,
+            timers,
+            self._readers,
+            step=self._step,
+            stop=self._stop,
+        )
+        self._appends = Appends(
+            config,
+            self._callbacks,
+            self.core,
+            self._flusher,
+            self.ledger,
+            timers,
+            step=self._step,
+            stop=self._stop,
+        )
+        self._seeding = Seeding(
+            config.raft.self_id,
+            self.core,
+            self._store,
+            self._flusher,
+            self._peers,
+            step=self._step,
+            on_seeded=self._callbacks.on_seeded,
+        )
 
     # --- life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Listen for the peers and take part. OSError: the port is taken."""
         await self._peers.start(self.config.listen_host)
-        self._schedule_tick()
-        self._after("mark", _MARK_INTERVAL_S, self._mark)
+        self._ticker.arm()
+        self._upkeep.start()
 
     async def close(self) -> None:
         """Stop taking part; what is written becomes durable, unless this node had to stop."""
@@ -131,10 +185,9 @@ class LogServer:
         self._store.close(None if had_to_stop else self.core.commit)
 
     def _cancel_timers(self) -> None:
-        for timer in (self._timer, *self._timers.values()):
-            if timer:
-                timer.cancel()
-        self._timers.clear()
+        self._ticker.close()
+        self._timers.close()
+        self._upkeep.close()
 
     def _stop(self, reason: Exception) -> None:
         """The disk or an invariant failed: do nothing more, promise nothing more."""
@@ -143,6 +196,8 @@ class LogServer:
         self.stopped = True
         self._cancel_timers()
         self._queue.clear()
+        if isinstance(reason, DamagedError):
+            self._store.note_damage(reason)
         log.critical("this node stops: %s", reason, exc_info=reason)
         self._callbacks.on_stop(reason)
 
@@ -159,7 +214,29 @@ class LogServer:
 
     def has_lease(self) -> bool:
         """Whether no other leader can have been elected by now."""
-        return mono_ms() < self.core.lease_until_ms
+        return self.host.mono_ms() < self.core.lease_until_ms
+
+    @property
+    def begin(self) -> Begin:
+        """Where the log begins."""
+        return self.ledger.begin
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The snapshots of this node."""
+        return self._store.snapshots
+
+    def segment_begins(self) -> list[tuple[int, int]]:
+        """(pos, index of the first entry) of each file of the log."""
+        return self.ledger.segment_begins()
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """See `Upkeep.save_snapshot`."""
+        await self._upkeep.save_snapshot(snapshot)
+
+    def move_begin(self, index: int) -> None:
+        """See `Upkeep.move_begin`."""
+        self._upkeep.move_begin(index)
 
     def reserve(self, record_bytes: int) -> int:
         """Physical offset of the next record of this length; then `stage` it.
@@ -167,21 +244,11 @@ class LogServer:
         Raises:
             CallerError: it is too long for the log's files, or for the peers' frames.
         """
-        if record_bytes > codec.MAX_RECORD_BYTES:
-            raise CallerError(
-                f"a record of {record_bytes} bytes; one can have {codec.MAX_RECORD_BYTES}"
-            )
-        return self.ledger.reserve(record_bytes) + entry.HEADER_BYTES
+        return self._appends.reserve(record_bytes)
 
     def stage(self, record: bytes) -> int:
         """Add a record at the place `reserve` named; its index. Leader only."""
-        if not self.is_leader:
-            raise InvariantError("staged by a member that does not lead")
-        index = self.ledger.stage(self.core.term, record)
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush_staged)
-        return index
+        return self._appends.stage(record)
 
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over; `on_role` tells when it is gone."""
@@ -212,13 +279,17 @@ class LogServer:
         if self.stopped:
             return
         try:
-            self._queue.extend(self.core.step(mono_ms(), event))
+            self._queue.extend(self.core.step(self.host.mono_ms(), event))
             if not self._running_effects:
                 self._run_effects()
         except Exception as e:  # noqa: BLE001 - effects half carried out break every promise
             self._stop(e)
             return
-        self._schedule_tick()
+        self._ticker.arm()
+
+    def _on_synced(self, index: int) -> None:
+        self._upkeep.on_synced(index)
+        self._step(ev.Durable(index))
 
     def _run_effects(self) -> None:
         self._running_effects = True
@@ -244,61 +315,21 @@ class LogServer:
         log.warning("leadership transfer ended: %s", e.reason)
         self._callbacks.on_transfer_ended(e.reason)
 
-    # --- the leader's side --------------------------------------------------------------------
-
-    def _append_noop(self, e: fx.AppendNoop) -> None:
-        if not self.is_leader or self.core.term != e.term:
-            return
-        size, build = self._callbacks.make_noop(e.term, self.core.log.last_index + 1)
-        self.ledger.stage(e.term, build(self.reserve(size)))
-        try:
-            self._write_staged()
-        except DiskFullError as error:
-            log.error("cannot lead yet: %s", error)
-            self._after("retry", _DISK_FULL_RETRY_S, self._append_noop, e)
-
-    def _flush_staged(self) -> None:
-        self._flush_scheduled = False
-        if not self.is_leader:
-            return
-        try:
-            self._write_staged()
-        except DiskFullError as e:
-            self._callbacks.on_append_failed(e)
-        except StorageError as e:
-            self._stop(e)
-
-    def _write_staged(self) -> None:
-        count = self.ledger.write_staged()
-        if count:
-            self._step(ev.Appended(count))
-            self._written()
-
-    def _written(self) -> None:
-        """Entries are in the page cache: count them now or after their fsync, by configuration."""
-        if self.config.sync_flush:
-            self._flusher.request()
-            return
-        self._step(ev.Durable(self.ledger.end_index))
-        if "flush" not in self._timers:
-            self._after("flush", self.config.flush_interval_ms / 1000, self._flusher.request)
-
     def _fetch(self, e: fx.Fetch) -> None:
-        last = self.core.log.last_index
-        found = self.ledger.cached_entries(e.first, last, e.max_bytes)
+        found = self.ledger.cached_entries(e.first, e.last, e.max_bytes)
         if found is not None:
             self._deliver(e, found)
             return
         future = asyncio.get_running_loop().run_in_executor(
-            self._readers, self.ledger.read_entries, e.first, last, e.max_bytes
+            self._readers, self.ledger.read_entries, e.first, e.last, e.max_bytes
         )
         term = self.core.term
         future.add_done_callback(lambda f: self._on_read(e, term, f))
 
     def _on_read(self, e: fx.Fetch, term: int, future: asyncio.Future[tuple[bytes, int]]) -> None:
         error = future.exception()
-        if not self.is_leader or self.core.term != term:
-            return  # the log may have been cut while it was read
+        if not self.is_leader or self.core.term != term or e.first < self.begin.index:
+            return  # the log may have been cut at either end while it was read
         if error is None:
             self._deliver(e, future.result())
         else:
@@ -310,15 +341,25 @@ class LogServer:
         self._fetched[e.token] = data
         self._step(ev.Fetched(e.peer, e.token, runs, len(data)))
 
+    def _on_data_down(self, peer: NodeId) -> None:
+        self._seeding.forget(peer)
+        self._step(ev.LinkDown(peer))
+
     # --- the follower's side ------------------------------------------------------------------
 
     def _on_frame(self, peer: NodeId, frame: Frame) -> None:
         message = codec.message_of(frame)
         if message.sender != peer:
             raise FrameError(f"{peer} sent a message of {message.sender}")
-        if frame.kind is Kind.PUSH and isinstance(message, Push):
+        refuse_impossible(self.core, message)
+        if isinstance(message, Push):
             codec.check_push(message, frame.payload)
             self._payload = frame.payload
+        elif isinstance(message, Seed):
+            codec.check_seed(message, frame.payload)
+            self._payload = frame.payload
+        elif isinstance(message, SeedReply):
+            self._seeding.on_reply(message)
         self._step(ev.Received(message))
 
     def _accept(self, e: fx.AcceptEntries) -> None:
@@ -332,66 +373,20 @@ class LogServer:
         except (DiskFullError, entry.EntryError) as error:
             log.error("entries of leader %s refused: %s", self.core.leader, error)
             self._step(ev.AcceptFailed(e.first))
-            self._after("retry", _DISK_FULL_RETRY_S, self._peers.hang_up, self.core.leader)
+            self._timers.after("retry", _DISK_FULL_RETRY_S, self._peers.hang_up, self.core.leader)
             return
-        self._written()
-
-    # --- time ---------------------------------------------------------------------------------
-
-    def _after(self, name: str, delay_s: float, action: Callable[..., None], *args: Any) -> None:
-        """Call later, in place of what had the same name; never once the node stops."""
-        if self.stopped:
-            return
-        if name in self._timers:
-            self._timers[name].cancel()
-        loop = asyncio.get_running_loop()
-        self._timers[name] = loop.call_later(delay_s, self._due, name, action, args)
-
-    def _due(self, name: str, action: Callable[..., None], args: tuple[Any, ...]) -> None:
-        del self._timers[name]
-        try:
-            action(*args)
-        except StorageError as e:
-            self._stop(e)
-
-    def _schedule_tick(self) -> None:
-        if self.stopped:
-            return
-        due_ms = self.core.deadline_ms
-        if self._timer is not None:
-            if self._timer_due_ms <= due_ms:
-                return
-            self._timer.cancel()
-        wait_s = max(due_ms - mono_ms(), 0) / 1000
-        self._timer_due_ms = due_ms
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        late = mono_ms() - self._timer_due_ms > _STALL_MS
-        # Sockets first: what they hold may be the heartbeat that the tick would miss.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(lambda: loop.call_soon(self._tick, late))
-
-    def _tick(self, late: bool) -> None:
-        self._timer = None
-        self._step(ev.Tick(stalled=late))
-
-    def _mark(self) -> None:
-        """Move the durable mark along, in the fsync thread."""
-        self._after("mark", _MARK_INTERVAL_S, self._mark)
-        try:
-            self._flusher.request_mark(self.core.commit)
-        except DiskFullError as e:
-            log.error("the durable mark stays behind: %s", e)
+        self._appends.written()
 
 
 _EFFECTS: dict[type, Callable[[LogServer, Any], None]] = {
-    fx.PersistHardState: lambda s, e: s._store.hard_state.save(e.term, e.vote),
+    fx.PersistHardState: lambda s, e: s._store.hard_state.save(e.term, e.vote, e.standing),
     fx.Send: lambda s, e: s._peers.send(e.peer, e.message),
     fx.Fetch: LogServer._fetch,
     fx.SendPush: LogServer._send_push,
     fx.AcceptEntries: LogServer._accept,
-    fx.AppendNoop: LogServer._append_noop,
+    fx.SendSeed: lambda s, e: s._seeding.send(e),
+    fx.TakeSeed: lambda s, e: s._seeding.take(e.message, s._payload),
+    fx.AppendNoop: lambda s, e: s._appends.append_noop(e),
     fx.Commit: lambda s, e: s._callbacks.on_commit(e.index),
     fx.RoleChanged: LogServer._role_changed,
     fx.TransferEnded: LogServer._transfer_ended,

@@ -92,7 +92,7 @@ class RemotingClient:
 
     async def _open(self, address: str) -> Connection:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not host or not _is_port(port):
             raise ConnectError(address, "an address is host:port, for example 127.0.0.1:9876")
 
         def make() -> Connection:
@@ -107,7 +107,8 @@ class RemotingClient:
             _, connection = await asyncio.get_running_loop().create_connection(
                 make, host.strip("[]"), int(port)
             )
-        except (OSError, UnicodeError) as e:
+        except (OSError, ValueError) as e:
+            # ValueError: text that can be no host's name.
             reason = getattr(e, "strerror", None) or str(e)
             raise ConnectError(address, reason) from e
         return connection
@@ -122,3 +123,7 @@ class RemotingClient:
             del self._connections[address]
         if self._on_close:
             self._on_close(address, connection)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5 and int(text) <= 65535

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -15,15 +16,23 @@ from .errors import (
     FrameError,
     PeerError,
     RequestTimeoutError,
+    shortened,
 )
 from .registry import Handler, ProcessorRegistry
 
 log = logging.getLogger(__name__)
 
-# Above this many unsent bytes a connection is not read, until the other side has taken them.
+# Above this many unsent bytes a connection is not read, and what was read of it is not served,
+# until the other side has taken them.
 WRITE_HIGH_WATER_BYTES = 4 << 20
-# Requests of one connection that may wait in tasks of their own.
+# Requests of one connection that may wait in tasks of their own, and how many of these run at once:
+# each may come back with an answer of megabytes.
 MAX_TASKS = 4096
+MAX_RUNNING = 64
+# Requests of one connection that may wait until it takes answers again; one chunk's worth and more.
+MAX_WAITING = 32_768
+# Longest remark of a refusal: it may quote what the other side sent.
+MAX_REMARK_CHARS = 2000
 _SWEEP_S = 0.1
 
 Outcome = RemotingCommand | Exception
@@ -46,6 +55,7 @@ class Connection(asyncio.Protocol):
         on_open: Callable[["Connection"], None] | None = None,
         on_close: Callable[["Connection"], None] | None = None,
         max_frame_bytes: int = frame.MAX_FRAME_BYTES,
+        max_header_bytes: int = frame.MAX_HEADER_BYTES,
         serialize_type: frame.SerializeType = frame.SerializeType.JSON,
         reads_while_clogged: bool = False,
     ) -> None:
@@ -57,16 +67,22 @@ class Connection(asyncio.Protocol):
         self._registry = registry
         self._on_open = on_open
         self._on_close = on_close
-        self._decoder = frame.CommandDecoder(max_frame_bytes)
+        self._decoder = frame.CommandDecoder(max_frame_bytes, max_header_bytes)
         self._serialize_type = serialize_type
         # The side that asks goes on reading answers while the other side does not read; else two
         # peers that wait for each other to read would wait for ever.
         self._reads_while_clogged = reads_while_clogged
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        self._out_bytes = 0
+        # Not set: the other side does not take what is written.
+        self._unclogged = asyncio.Event()
+        self._unclogged.set()
+        self._waiting: deque[tuple[RemotingCommand, Handler]] = deque()
         self._pending: dict[int, tuple[OnReply, int, int, int]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = asyncio.Semaphore(MAX_RUNNING)
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -97,7 +113,8 @@ class Connection(asyncio.Protocol):
         """Asyncio: the other side has closed its half; close ours."""
 
     def pause_writing(self) -> None:
-        """Asyncio: the other side does not read; take no more requests from it."""
+        """Asyncio: the other side does not read; serve no more requests of it."""
+        self._unclogged.clear()
         if self._reads_while_clogged:
             return
         if self._transport and not self._transport.is_closing():
@@ -105,7 +122,10 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Asyncio: the other side reads again."""
-        if self._transport and not self._transport.is_closing():
+        self._unclogged.set()
+        while self._waiting and self._unclogged.is_set():
+            self._run(*self._waiting.popleft())
+        if self._transport and not self._transport.is_closing() and self._unclogged.is_set():
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,6 +133,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self._sweeper:
             self._sweeper.cancel()
+        self._waiting.clear()
         for task in self._tasks:
             task.cancel()
         self._fail_pending(str(exc) if exc else "closed by the other side")
@@ -132,6 +153,16 @@ class Connection(asyncio.Protocol):
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > WRITE_HIGH_WATER_BYTES:
+            # Now, not at the end of the tick: only the transport can tell that nobody reads.
+            self._flush()
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What is queued and not yet taken by the network."""
+        buffered = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._out_bytes + buffered
 
     def reply(self, to: RemotingCommand, answer: RemotingCommand) -> None:
         """Answer a request; a one-way request gets none."""
@@ -139,7 +170,12 @@ class Connection(asyncio.Protocol):
             return
         answer.opaque = to.opaque
         answer.flag |= RESPONSE_FLAG
-        self.send(answer)
+        try:
+            self.send(answer)
+        except FrameError as e:
+            refusal = response(ResponseCode.SYSTEM_ERROR, f"the answer cannot be sent: {e.remark}")
+            refusal.opaque = to.opaque
+            self.send(refusal)
 
     async def request(self, command: RemotingCommand, timeout_ms: int) -> RemotingCommand:
         """Send a request and wait for its reply, whatever its code.
@@ -191,10 +227,18 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._transport.close()
 
+    def abort(self, reason: str) -> None:
+        """Close without writing what is queued; the reason goes to the log."""
+        if self._transport is None or self.closed:
+            return
+        log.warning("cutting connection off: %s", reason)
+        self._transport.abort()
+
     def _flush(self) -> None:
         if self._out and self._transport and not self._transport.is_closing():
             self._transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
         self._out.clear()
+        self._out_bytes = 0
 
     # --- requests from the other side ---------------------------------------------------------
 
@@ -207,7 +251,18 @@ class Connection(asyncio.Protocol):
             self.serve(command, handler)
 
     def serve(self, command: RemotingCommand, handler: Handler) -> None:
-        """Run `handler` for a request of this connection and send what it answers."""
+        """Run `handler` for a request of this connection and send what it answers.
+
+        While the other side does not take the answers it has, the request waits.
+        """
+        if self._unclogged.is_set() and not self._waiting:
+            self._run(command, handler)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append((command, handler))
+        else:
+            self.close(f"{self.remote} does not read its answers and goes on asking")
+
+    def _run(self, command: RemotingCommand, handler: Handler) -> None:
         try:
             result = handler(self, command)
         except Exception as e:  # noqa: BLE001 (one request must not end the connection)
@@ -229,17 +284,25 @@ class Connection(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._finish(command, result))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda t: self._finished(t, result))
+
+    def _finished(self, task: asyncio.Task[None], result: Awaitable[object]) -> None:
+        self._tasks.discard(task)
+        if asyncio.iscoroutine(result):
+            result.close()  # it may never have begun
 
     async def _finish(
         self, command: RemotingCommand, result: Awaitable[RemotingCommand | None]
     ) -> None:
-        try:
-            answer = await result
-        except Exception as e:  # noqa: BLE001 (one request must not end the connection)
-            answer = _error_reply(command, self.remote, e)
-        if answer is not None:
-            self.reply(command, answer)
+        async with self._running:
+            try:
+                answer = await result
+            except Exception as e:  # noqa: BLE001 (one request must not end the connection)
+                answer = _error_reply(command, self.remote, e)
+            if answer is not None:
+                self.reply(command, answer)
+            # The next task begins when this answer is taken.
+            await self._unclogged.wait()
 
     # --- replies to our requests --------------------------------------------------------------
 
@@ -273,6 +336,10 @@ def _address(name: tuple[str, int] | str | None) -> str:
 def _error_reply(command: RemotingCommand, remote: str, error: Exception) -> RemotingCommand:
     """The reply for a handler that failed: a refusal as it is, anything else as SYSTEM_ERROR."""
     if isinstance(error, PeerError):
-        return response(error.code, error.remark)
+        return response(error.code, shortened(error.remark, MAX_REMARK_CHARS))
     log.error("request %d from %s failed", command.code, remote, exc_info=error)
-    return response(ResponseCode.SYSTEM_ERROR, f"{type(error).__name__}: {error}")
+    remark = (
+        f"request {command.code} met an error of this node, its log has the details;"
+        f" repeating the same will not help ({type(error).__name__}: {error})"
+    )
+    return response(ResponseCode.SYSTEM_ERROR, shortened(remark, MAX_REMARK_CHARS))

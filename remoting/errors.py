@@ -34,6 +34,11 @@ class FrameError(PeerError):
         super().__init__(1, remark)
 
 
+def shortened(text: str, limit_chars: int) -> str:
+    """`text`, its end left out when it is too long to be read or sent back."""
+    return text if len(text) <= limit_chars else f"{text[:limit_chars]}… ({len(text)} characters)"
+
+
 class ConnectError(LedgerMQError):
     """No connection to the address could be made."""
 

@@ -20,6 +20,8 @@ from .errors import PeerError
 
 # Deeper nesting is no body of ours; the parser is recursive.
 MAX_DEPTH = 64
+# Most values of a document in the dialect: it is read slowly, and nobody else is served meanwhile.
+MAX_VALUES = 100_000
 
 _BLANK = re.compile(r"[ \t\r\n\0]*")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -43,7 +45,8 @@ def loads(data: bytes | str) -> object:
     the result endless for whoever walks it, see `size_within`.
 
     Raises:
-        FastJsonError: unreadable, nested deeper than `MAX_DEPTH`, or a reference to nothing.
+        FastJsonError: unreadable, nested deeper than `MAX_DEPTH`, a reference to nothing, or of
+            more than `MAX_VALUES` in the dialect.
     """
     text = _text(data)
     if '"$ref"' not in text:
@@ -85,6 +88,8 @@ class _Reader:
         self._text = text
         self._at = 0
         self._depth = 0
+        self._left = MAX_VALUES
+        self._in_key = False
 
     def document(self) -> object:
         root = self._value()
@@ -109,6 +114,9 @@ class _Reader:
         return True
 
     def _value(self) -> object:
+        self._left -= 1
+        if self._left < 0:
+            raise self._error(f"more than {MAX_VALUES} values")
         match self._peek():
             case "{":
                 return self._object()
@@ -143,14 +151,21 @@ class _Reader:
         if first == '"':
             return self._string()
         if first == "{":
-            return json.dumps(
-                self._object(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-            )
+            return self._object_key()
         digits = _INTEGER.match(self._text, self._at)
         if digits is None:
             raise self._error("a key expected")
         self._at = digits.end()
         return digits.group()
+
+    def _object_key(self) -> str:
+        if self._in_key:
+            # As text in text in text its escapes would double with each level.
+            raise self._error("an object as key within a key")
+        self._in_key = True
+        key = self._object()
+        self._in_key = False
+        return json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def _array(self) -> list[object]:
         self._enter()

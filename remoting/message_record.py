@@ -28,6 +28,8 @@ MAGIC_BLANK = 0xCBD43194
 
 MAX_TOPIC_V1_BYTES = 0x7F
 MAX_TOPIC_BYTES = 0x7FFF
+# Bodies of one answer together, in plain: 16 MiB of zlib can stand for 16 GiB.
+MAX_PLAIN_BYTES = 256 << 20
 
 # Size, magic, CRC, queue id, flag, queue offset, physical offset, system flag, born time.
 _HEAD = struct.Struct(">IIIiiqqiq")
@@ -217,14 +219,17 @@ def decode_records(body: Buffer) -> list[MessageExt]:
     """All records of `body`, which holds them back to back, as a pull's reply does.
 
     Raises:
-        PeerError: as `decode_record`.
+        PeerError: as `decode_record`; or more than `MAX_PLAIN_BYTES` in all.
     """
     messages: list[MessageExt] = []
-    at = 0
+    at = plain_bytes = 0
     while at < len(body):
         message = decode_record(body, at)
         messages.append(message)
         at += message.store_size
+        plain_bytes += len(message.body)
+        if plain_bytes > MAX_PLAIN_BYTES:
+            raise RecordError(f"compressed bodies of over {MAX_PLAIN_BYTES} bytes in one answer")
     return messages
 
 

@@ -79,6 +79,7 @@ class RemotingServer:
             on_open=self.connections.add,
             on_close=self._closed,
             max_frame_bytes=self._max_frame_bytes,
+            max_header_bytes=frame.MAX_REQUEST_HEADER_BYTES,
         )
 
     def _closed(self, connection: Connection) -> None:

@@ -1,9 +1,9 @@
 """Pulling: 11 and 361, with tag filter and long polling. Any node serves what is committed."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from ledgermq.broker import topics
 from ledgermq.broker.clients import ClientTable
@@ -16,10 +16,9 @@ from ledgermq.broker.stats import BrokerStats
 from ledgermq.broker.store.reader import MessageReader, PullResult, PullStatus
 from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.codes import RequestCode, ResponseCode
-from ledgermq.remoting.command import RemotingCommand, request, response
+from ledgermq.remoting.command import RemotingCommand, response
 from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import PeerError
-from ledgermq.remoting.headers.offset import UpdateConsumerOffsetRequest
 from ledgermq.remoting.headers.pull import PullMessageRequest, PullMessageResponse
 from ledgermq.remoting.message_properties import java_hash
 from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
@@ -31,6 +30,7 @@ _COMMIT_BIT, _SUSPEND_BIT, _SUBSCRIPTION_BIT = 1, 2, 4
 _MAX_SUSPEND_MS = 60_000
 
 Codes = Collection[int] | None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +179,31 @@ def tag_codes(expression: str) -> Codes:
 
 
 def _run(service: PullService, p: _Pull, *, may_wait: bool) -> HandlerResult:
-    header = p.header
     if may_wait:
         # On arrival only: when a held pull runs again, its offset may be an old one.
         _commit_offset(service, p)
     found = _find(service, p)
+    if found is None:
+        return _run_later(service, p, may_wait=may_wait)
+    return _answer(service, p, found, may_wait=may_wait)
+
+
+async def _run_later(service: PullService, p: _Pull, *, may_wait: bool) -> RemotingCommand | None:
+    """The disk must be read to know which messages these are: in a thread."""
+    result = _answer(service, p, await _find_later(service, p), may_wait=may_wait)
+    if result is None or isinstance(result, RemotingCommand):
+        return result
+    return await result
+
+
+def _answer(service: PullService, p: _Pull, found: PullResult, *, may_wait: bool) -> HandlerResult:
     if not found.units:
         if may_wait and _hold(service, p, found):
             return None
         service.stats.on_get(0)
-        return _reply(p, found, _code(service, header, found), b"")
+        return _reply(p, found, _code(service, p.header, found), b"")
     service.stats.on_get(len(found.units))
-    body = service.reader.read_units_nowait(found.units)
+    body = service.reader.read_nowait(p.header.topic, p.header.queue_id, found)
     if body is not None:
         return _reply(p, found, ResponseCode.SUCCESS, body)
     return _read_later(service, p, found)
@@ -198,32 +211,58 @@ def _run(service: PullService, p: _Pull, *, may_wait: bool) -> HandlerResult:
 
 async def _read_later(service: PullService, p: _Pull, found: PullResult) -> RemotingCommand:
     """The disk must be read: in a thread."""
-    body = await service.reader.read_units(found.units)
-    return _reply(p, found, ResponseCode.SUCCESS, body)
+    body = await service.reader.read(p.header.topic, p.header.queue_id, found)
+    if body is not None:
+        return _reply(p, found, ResponseCode.SUCCESS, body)
+    # The oldest messages were removed meanwhile: the consumer learns where to go on.
+    found = await _find_later(service, p)
+    code = ResponseCode.PULL_RETRY_IMMEDIATELY if found.units else _code(service, p.header, found)
+    found.next_offset = p.header.queue_offset if found.units else found.next_offset
+    return _reply(p, found, code, b"")
 
 
-def _find(service: PullService, p: _Pull) -> PullResult:
+def _find(service: PullService, p: _Pull) -> PullResult | None:
+    """None: the disk must be asked."""
+    find = service.reader.find
+    found = _looked_up(service, p, find, recent=True)
+    if found is not None and found.units and _are_old(service, found):
+        found = _looked_up(service, p, find, recent=False)
+    return found if found is None else _kept_ahead(service, p, found)
+
+
+async def _find_later(service: PullService, p: _Pull) -> PullResult:
+    find = service.reader.find_later
+    found = await _looked_up(service, p, find, recent=True)
+    if found.units and _are_old(service, found):
+        found = await _looked_up(service, p, find, recent=False)
+    return _kept_ahead(service, p, found)
+
+
+def _looked_up(service: PullService, p: _Pull, find: Callable[..., T], *, recent: bool) -> T:
     config, header = service.config, p.header
-    found = service.reader.find(
+    count, size = (
+        (config.max_transfer_count_in_memory, config.max_transfer_bytes_in_memory)
+        if recent
+        else (config.max_transfer_count_in_disk, config.max_transfer_bytes_in_disk)
+    )
+    return find(
         header.topic,
         header.queue_id,
         header.queue_offset,
-        max_count=max(1, min(header.max_msg_nums, config.max_transfer_count_in_memory)),
-        max_bytes=config.max_transfer_bytes_in_memory,
+        max_count=max(1, min(header.max_msg_nums, count)),
+        max_bytes=size,
         codes=p.codes,
     )
+
+
+def _are_old(service: PullService, found: PullResult) -> bool:
+    return not service.reader.is_recent(found.units[0].physical_offset)
+
+
+def _kept_ahead(service: PullService, p: _Pull, found: PullResult) -> PullResult:
     if _may_be_ahead(service, found):
         # A smaller one would make the consumer read everything again.
-        found.next_offset = header.queue_offset
-    if found.units and not service.reader.is_recent(found.units[0].physical_offset):
-        return service.reader.find(
-            header.topic,
-            header.queue_id,
-            header.queue_offset,
-            max_count=max(1, min(header.max_msg_nums, config.max_transfer_count_in_disk)),
-            max_bytes=config.max_transfer_bytes_in_disk,
-            codes=p.codes,
-        )
+        found.next_offset = p.header.queue_offset
     return found
 
 
@@ -270,20 +309,10 @@ def _hold(service: PullService, p: _Pull, found: PullResult) -> bool:
 def _commit_offset(service: PullService, p: _Pull) -> None:
     """Keep the offset that the pull carries; a follower passes it on to the leader."""
     header = p.header
-    if not header.sys_flag & _COMMIT_BIT or header.commit_offset < 0:
-        return
-    if service.node.ready:
-        service.node.commit_offset(
+    if header.sys_flag & _COMMIT_BIT and header.commit_offset >= 0:
+        service.gate.commit_offset(
             header.consumer_group, header.topic, header.queue_id, header.commit_offset
         )
-        return
-    update = UpdateConsumerOffsetRequest(
-        consumer_group=header.consumer_group,
-        topic=header.topic,
-        queue_id=header.queue_id,
-        commit_offset=header.commit_offset,
-    )
-    service.gate.commit_offset(request(RequestCode.UPDATE_CONSUMER_OFFSET, update.to_ext()))
 
 
 def _reply(p: _Pull, found: PullResult, code: int, body: bytes) -> RemotingCommand:

@@ -4,11 +4,12 @@ Pre-vote first: nobody's term rises unless a majority would elect. Sources: the 
 5.4.1; Ongaro's dissertation 4.2.3 (disruptive servers) and 9.6 (pre-vote).
 """
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NEVER_MS, NodeId, Standing
 
 from . import leader
 from .effects import Role
 from .messages import VoteReply, VoteRequest
+from .quorum import Grant, elects
 from .state import RaftState
 
 
@@ -17,7 +18,8 @@ def campaign(s: RaftState) -> None:
     if s.role is not Role.CANDIDATE or s.leader is not None:
         s.change_role(Role.CANDIDATE, None)
     s.pre_voting = True
-    s.pre_granted = {s.config.self_id}
+    s.pre_granted_before = s.pre_granted
+    s.pre_granted = {s.config.self_id: s.grant}
     s.set_retry_deadline()
     _ask(s, s.term + 1, forced=False)
     _count_pre_votes(s)
@@ -28,7 +30,7 @@ def stand(s: RaftState, *, forced: bool) -> None:
     s.set_term(s.term + 1, s.config.self_id)
     s.change_role(Role.CANDIDATE, None)
     s.pre_voting = False
-    s.granted = {s.config.self_id}
+    s.granted = {s.config.self_id: s.grant}
     s.set_retry_deadline()
     _ask(s, s.term, forced=forced)
     _count_votes(s)
@@ -43,19 +45,39 @@ def _ask(s: RaftState, for_term: int, *, forced: bool) -> None:
         s.log.last_term,
         pre=s.pre_voting,
         forced=forced,
+        standing=s.standing,
     )
     for peer in s.config.peers:
         s.send(peer, request)
 
 
 def _count_pre_votes(s: RaftState) -> None:
-    if len(s.pre_granted) >= s.config.quorum:
+    if _wins(s, s.pre_granted):
         stand(s, forced=False)
 
 
 def _count_votes(s: RaftState) -> None:
-    if len(s.granted) >= s.config.quorum:
+    if _wins(s, s.granted):
         leader.lead(s)
+
+
+def _wins(s: RaftState, granted: dict[NodeId, Grant]) -> bool:
+    return elects(s.standing, granted.values(), len(s.config.voters), s.config.quorum)
+
+
+def waits_for(s: RaftState) -> tuple[NodeId, ...]:
+    """Candidate that needs every vote, for want of members: whose it lacks."""
+    known = s.pre_granted_before | s.pre_granted
+    members = all(grant.standing is Standing.MEMBER for grant in known.values())
+    if s.role is not Role.CANDIDATE or members:
+        return ()
+    return tuple(v for v in s.config.voters if v not in known)
+
+
+def needs_operator(s: RaftState) -> bool:
+    """Candidate that all would vote for, and that still does not win."""
+    known = s.pre_granted_before | s.pre_granted
+    return s.role is Role.CANDIDATE and len(known) == len(s.config.voters) and not _wins(s, known)
 
 
 def on_vote_request(s: RaftState, m: VoteRequest) -> None:
@@ -84,7 +106,11 @@ def _up_to_date(s: RaftState, m: VoteRequest) -> bool:
 
 
 def _answer(s: RaftState, m: VoteRequest, *, granted: bool) -> None:
-    s.send(m.sender, VoteReply(s.config.self_id, s.term, m.for_term, granted, m.pre))
+    s.send(m.sender, VoteReply(s.config.self_id, s.term, m.for_term, granted, m.pre, *s.grant))
+    if not granted and s.barred and not s.hears_leader() and not _up_to_date(s, m):
+        # The others cannot do without its log: better a leader that cannot write than none.
+        s.barred_until_ms = NEVER_MS
+        s.deadline_ms = s.now_ms + s.config.timing.hint_retry_max_ms
 
 
 def on_vote_reply(s: RaftState, m: VoteReply) -> None:
@@ -93,10 +119,10 @@ def on_vote_reply(s: RaftState, m: VoteReply) -> None:
         return
     if m.pre:
         if s.pre_voting and m.for_term == s.term + 1:
-            s.pre_granted.add(m.sender)
+            s.pre_granted.setdefault(m.sender, Grant(m.standing, m.holds_log))
             _count_pre_votes(s)
     elif s.granted and m.for_term == s.term:
-        s.granted.add(m.sender)
+        s.granted.setdefault(m.sender, Grant(m.standing, m.holds_log))
         _count_votes(s)
 
 

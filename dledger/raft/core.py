@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ledgermq.dledger.errors import InvariantError
-from ledgermq.dledger.ids import NodeId, RaftConfig
+from ledgermq.dledger.ids import NodeId, RaftConfig, Standing
 
-from . import candidate, follower, leader
+from . import admission, candidate, follower, leader, replication, transfer
 from .effects import Effect, Role
 from .events import (
     AcceptFailed,
     Appended,
+    BeginMoved,
+    CannotWrite,
     Durable,
     Event,
     Fetched,
@@ -22,15 +24,19 @@ from .events import (
     LinkUp,
     PeerDied,
     Received,
+    Seeded,
     Tick,
     TransferRequested,
 )
 from .log_view import LogView
 from .messages import (
+    Admit,
     Heartbeat,
     HeartbeatReply,
     Push,
     PushReply,
+    Seed,
+    SeedReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -57,6 +63,7 @@ class RaftCore:
         vote: NodeId | None = None,
         log: LogView | None = None,
         commit: int = -1,
+        standing: Standing = Standing.MEMBER,
     ) -> None:
         """Start as a follower from what the disk holds.
 
@@ -68,11 +75,21 @@ class RaftCore:
             vote: whom this member voted for in `term`.
             log: what is in the log, all of it durable.
             commit: highest index known committed, NONE if unknown.
+            standing: whether this member's memory can be relied on.
         """
         if config.self_id not in config.voters:
             raise InvariantError(f"{config.self_id} is not among the voters {config.voters}")
         log = log if log is not None else LogView()
-        self._s = RaftState(config, rng, now_ms, term=term, vote=vote, log=log, commit=commit)
+        self._s = RaftState(
+            config,
+            rng,
+            now_ms,
+            term=term,
+            vote=vote,
+            log=log,
+            commit=max(commit, log.base_index),
+            standing=standing,
+        )
         if log.last_term > term or commit > log.last_index:
             raise InvariantError(
                 f"stored term {term} and commit {commit} do not fit a log that ends at index"
@@ -139,6 +156,34 @@ class RaftCore:
         """When the next `Tick` is due."""
         return self._s.heartbeat_due_ms if self._s.role is Role.LEADER else self._s.deadline_ms
 
+    @property
+    def standing(self) -> Standing:
+        """Whether its own vote and acks count in a majority."""
+        return self._s.standing
+
+    @property
+    def joiners(self) -> dict[NodeId, Standing]:
+        """Leader: followers whose votes and acks do not count in a majority yet."""
+        return admission.joiners(self._s)
+
+    @property
+    def waits_for(self) -> tuple[NodeId, ...]:
+        """Candidate that needs every vote, for want of members: whose it lacks."""
+        return candidate.waits_for(self._s)
+
+    @property
+    def needs_operator(self) -> bool:
+        """Candidate that has every vote and cannot lead: too many remember nothing."""
+        return candidate.needs_operator(self._s)
+
+    def wants_seed(self, seed: Seed) -> bool:
+        """Whether the log may be emptied for this snapshot now; then `Seeded` must follow at once.
+
+        Raises:
+            InvariantError: it contradicts what is committed here.
+        """
+        return follower.wants_seed(self._s, seed)
+
     def match_of(self, peer: NodeId) -> int:
         """Leader: highest index `peer` is known to hold durably."""
         p = self._s.progress.get(peer)
@@ -164,6 +209,8 @@ def _on_tick(s: RaftState, e: Tick) -> None:
     elif s.now_ms >= s.deadline_ms:
         if e.stalled:
             s.deadline_ms = s.now_ms + _STALL_GRACE_MS
+        elif s.barred:
+            s.deadline_ms = s.barred_until_ms
         else:
             candidate.campaign(s)
 
@@ -187,36 +234,52 @@ def _on_durable(s: RaftState, e: Durable) -> None:
         return
     s.durable = index
     if s.role is Role.LEADER:
-        leader.evaluate_commit(s)
+        replication.evaluate_commit(s)
     else:
         follower.on_durable(s)
 
 
 def _on_peer_died(s: RaftState, e: PeerDied) -> None:
     if s.role is Role.LEADER:
-        leader.on_peer_died(s, e.peer)
+        transfer.on_peer_died(s, e.peer)
     else:
         candidate.on_leader_lost(s, e.peer)
+
+
+def _on_begin_moved(s: RaftState, e: BeginMoved) -> None:
+    if e.index - 1 > s.commit:
+        raise InvariantError(f"the log begins at {e.index}, its commit is {s.commit}")
+    s.log.move_base(e.index - 1)
+    # The snapshot that holds it is on the disk.
+    s.durable = max(s.durable, s.log.base_index)
+    if s.role is Role.LEADER:
+        replication.on_begin_moved(s)
 
 
 _MESSAGES: dict[type, Callable[[RaftState, Any], None]] = {
     Heartbeat: follower.on_heartbeat,
     Push: follower.on_push,
     TimeoutNow: follower.on_timeout_now,
+    Admit: follower.on_admit,
+    Seed: follower.on_seed,
     VoteReply: candidate.on_vote_reply,
     HeartbeatReply: leader.on_heartbeat_reply,
-    PushReply: leader.on_push_reply,
+    PushReply: replication.on_push_reply,
+    SeedReply: replication.on_seed_reply,
 }
 
 _EVENTS: dict[type, Callable[[RaftState, Any], None]] = {
     Tick: _on_tick,
     Received: _on_received,
-    Appended: lambda s, e: leader.on_appended(s, e.count),
+    Appended: lambda s, e: replication.on_appended(s, e.count),
     Durable: _on_durable,
     AcceptFailed: lambda s, e: follower.on_accept_failed(s, e.first),
-    Fetched: leader.on_fetched,
+    Fetched: replication.on_fetched,
     LinkUp: lambda s, e: leader.on_link_up(s, e.peer),
     LinkDown: lambda s, e: leader.on_link_down(s, e.peer),
     PeerDied: _on_peer_died,
-    TransferRequested: lambda s, e: leader.on_transfer(s, e.target),
+    TransferRequested: lambda s, e: transfer.on_transfer(s, e.target),
+    CannotWrite: lambda s, _: transfer.on_cannot_write(s),
+    BeginMoved: _on_begin_moved,
+    Seeded: follower.on_seeded,
 }

@@ -7,9 +7,9 @@ apply, then answer.
 from dataclasses import dataclass
 from enum import Enum
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 
-from .messages import Message, Push
+from .messages import Message, Push, Seed
 
 
 class Role(Enum):
@@ -22,10 +22,11 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PersistHardState:
-    """Write and fsync term and vote before the next effect; a failure stops the node."""
+    """Write and fsync all three before the next effect; a failure stops the node."""
 
     term: int
     vote: NodeId | None
+    standing: Standing = Standing.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Get entries from `first` on, at least one, up to `max_bytes`; answer with `Fetched`."""
+    """Get entries of `first`..`last`, at least one, up to `max_bytes`; answer with `Fetched`.
+
+    `last` bounds the terms in one push: its head must fit a frame.
+    """
 
     peer: NodeId
     token: int
     first: int
+    last: int
     max_bytes: int
 
 
@@ -68,7 +73,7 @@ class AcceptEntries:
 
 @dataclass(frozen=True, slots=True)
 class AppendNoop:
-    """New leader: append one no-op entry of `term`, then report `Appended(1)`."""
+    """Leader: append one no-op entry of `term`, then report `Appended(1)`."""
 
     term: int
 
@@ -96,6 +101,25 @@ class TransferEnded:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class SendSeed:
+    """Leader: `peer` needs entries that are gone; send it the newest snapshot.
+
+    It goes in `Seed` messages on the push connection, with the log's present begin as base. A
+    second one of a session takes the place of the first: the log's begin has moved.
+    """
+
+    peer: NodeId
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSeed:
+    """Follower: keep this part of a snapshot; when it is whole, see `events.Seeded`."""
+
+    message: Seed
+
+
 Effect = (
     PersistHardState
     | Send
@@ -106,4 +130,6 @@ Effect = (
     | Commit
     | RoleChanged
     | TransferEnded
+    | SendSeed
+    | TakeSeed
 )

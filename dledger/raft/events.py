@@ -87,6 +87,34 @@ class TransferRequested:
     target: NodeId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CannotWrite:
+    """Leader: an append failed for want of room; report it each time.
+
+    It hands over if it can, and does not ask for votes for a while.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class BeginMoved:
+    """The own log now begins at `index`; what was before is gone. Only committed entries go."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """Follower: the log was emptied and begins behind `base_index`; the snapshot is on disk.
+
+    Ask `RaftCore.wants_seed` just before the log is emptied: meanwhile another leader may have
+    filled it.
+    """
+
+    session: int
+    base_index: int
+    base_term: int
+
+
 Event = (
     Tick
     | Received
@@ -98,4 +126,7 @@ Event = (
     | LinkDown
     | PeerDied
     | TransferRequested
+    | CannotWrite
+    | BeginMoved
+    | Seeded
 )

@@ -1,14 +1,16 @@
-"""Following a leader: heartbeats, entries, and orders to take over.
+"""Following a leader: heartbeats, entries, snapshots, admission, and orders to take over.
 
 Sources: the Raft paper 5.3; conflict answers by term as in its section 5.3, last paragraphs.
 """
 
 from ledgermq.dledger.errors import InvariantError
-from ledgermq.dledger.ids import NONE, NodeId
+from ledgermq.dledger.ids import NONE, NodeId, Standing
 
-from . import candidate
-from .effects import AcceptEntries, Role
-from .messages import Heartbeat, HeartbeatReply, Push, PushReply, TimeoutNow
+from . import admission, candidate
+from .effects import AcceptEntries, Role, TakeSeed
+from .events import Seeded
+from .log_view import LogView
+from .messages import Admit, Heartbeat, HeartbeatReply, Push, PushReply, Seed, TimeoutNow
 from .state import RaftState
 
 
@@ -29,18 +31,13 @@ def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
     if m.term == s.term:
         _hear_leader(s, m.sender)
         _follow_commit(s, m.commit)
-    s.send(m.sender, HeartbeatReply(s.config.self_id, s.term, m.seq))
+    s.send(m.sender, HeartbeatReply(s.config.self_id, s.term, m.seq, s.standing))
 
 
 def on_push(s: RaftState, m: Push) -> None:
     """Verify, cut what differs, take what is new, acknowledge what is durable."""
-    if m.term < s.term:
-        s.send(m.sender, PushReply(s.config.self_id, s.term, m.session, success=False, match=NONE))
+    if not _opens(s, m):
         return
-    _hear_leader(s, m.sender)
-    if m.session < s.push_session or m.session <= s.failed_session:
-        return
-    s.push_session = m.session
     if not _prev_matches(s, m):
         s.send(m.sender, _refusal(s, m))
         return
@@ -56,13 +53,36 @@ def on_push(s: RaftState, m: Push) -> None:
     s.verified = m.last_index
 
 
+def _opens(s: RaftState, m: Push | Seed) -> bool:
+    """Whether it comes from the leader, in its newest session."""
+    if m.term < s.term:
+        s.send(
+            m.sender,
+            PushReply(
+                s.config.self_id,
+                s.term,
+                m.session,
+                success=False,
+                match=NONE,
+                standing=s.standing,
+            ),
+        )
+        return False
+    _hear_leader(s, m.sender)
+    if m.session < s.push_session or m.session <= s.failed_session:
+        return False
+    s.push_session = m.session
+    return True
+
+
 def _follow_commit(s: RaftState, leader_commit: int) -> None:
     s.leader_commit = max(s.leader_commit, leader_commit)
     s.advance_commit(min(s.leader_commit, s.verified))
 
 
 def _prev_matches(s: RaftState, m: Push) -> bool:
-    return m.prev_index <= s.log.last_index and s.log.term_at(m.prev_index) == m.prev_term
+    # What is before the base is committed: every leader has the same.
+    return m.prev_index < s.log.base_index or s.log.holds(m.prev_index, m.prev_term)
 
 
 def _refusal(s: RaftState, m: Push) -> PushReply:
@@ -80,6 +100,7 @@ def _refusal(s: RaftState, m: Push) -> PushReply:
         prev_index=m.prev_index,
         conflict_term=conflict_term,
         conflict_index=conflict_index,
+        standing=s.standing,
     )
 
 
@@ -114,6 +135,7 @@ def on_accept_failed(s: RaftState, first: int) -> None:
     s.verified = min(s.verified, first - 1)
     s.durable = min(s.durable, first - 1)
     s.failed_session = s.push_session
+    s.bar()
 
 
 def on_durable(s: RaftState) -> None:
@@ -127,10 +149,65 @@ def acknowledge(s: RaftState) -> None:
     if s.leader is None or s.role is not Role.FOLLOWER or s.push_session == NONE:
         return
     match = min(s.verified, s.durable)
-    s.send(s.leader, PushReply(s.config.self_id, s.term, s.push_session, success=True, match=match))
+    s.send(
+        s.leader,
+        PushReply(
+            s.config.self_id, s.term, s.push_session, success=True, match=match, standing=s.standing
+        ),
+    )
 
 
 def on_timeout_now(s: RaftState, m: TimeoutNow) -> None:
     """The leader hands over: no pre-vote, no refusal."""
-    if m.term == s.term and s.role is Role.FOLLOWER and s.leader == m.sender:
+    able = s.standing is Standing.MEMBER and not s.barred
+    if able and m.term == s.term and s.role is Role.FOLLOWER and s.leader == m.sender:
         candidate.stand(s, forced=True)
+
+
+def on_admit(s: RaftState, m: Admit) -> None:
+    """The leader says that all that was committed before is here."""
+    if m.term != s.term or s.leader != m.sender or m.session != s.push_session:
+        return
+    if s.standing is not Standing.MEMBER:
+        admission.become_member(s, m.sender)
+    acknowledge(s)
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+def on_seed(s: RaftState, m: Seed) -> None:
+    """The leader no longer has what this log lacks."""
+    if not _opens(s, m):
+        return
+    if wants_seed(s, m):
+        s.emit(TakeSeed(m))
+        return
+    # The base is here: the pushes can go on behind it.
+    s.verified = max(s.verified, m.base_index)
+    acknowledge(s)
+
+
+def wants_seed(s: RaftState, m: Seed) -> bool:
+    """Whether the log may be emptied for this snapshot, in this session, and needs to be."""
+    current = m.term == s.term and m.session == s.push_session and m.session > s.failed_session
+    if not current or m.base_index <= s.log.base_index or s.log.holds(m.base_index, m.base_term):
+        return False
+    if m.base_index <= s.commit:
+        raise InvariantError(
+            f"leader {m.sender} of term {m.term} says that entry {m.base_index} is of term"
+            f" {m.base_term}; it is committed here with another (commit {s.commit})"
+        )
+    return True
+
+
+def on_seeded(s: RaftState, e: Seeded) -> None:
+    """The log was emptied; it begins anew behind the base, all of which is committed."""
+    if e.session != s.push_session or e.base_index <= max(s.verified, s.commit):
+        raise InvariantError(
+            f"the log was emptied up to {e.base_index} for session {e.session}, in session"
+            f" {s.push_session} with {s.verified} verified and commit {s.commit}"
+        )
+    s.log = LogView((), e.base_index, e.base_term)
+    s.durable = s.verified = s.commit = e.base_index
+    acknowledge(s)

@@ -1,8 +1,8 @@
-"""What members say to each other. `term` is always the sender's."""
+"""What members say to each other. `term` and `standing` are always the sender's."""
 
 from dataclasses import dataclass
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,20 @@ class VoteRequest:
     last_term: int
     pre: bool
     forced: bool = False
+    standing: Standing = Standing.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
 class VoteReply:
-    """Answer to a vote request for `for_term`."""
+    """Answer to a vote request for `for_term`; `holds_log`: the sender's log is not empty."""
 
     sender: NodeId
     term: int
     for_term: int
     granted: bool
     pre: bool
+    standing: Standing = Standing.MEMBER
+    holds_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class HeartbeatReply:
     sender: NodeId
     term: int
     seq: int
+    standing: Standing = Standing.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class PushReply:
     prev_index: int = -1
     conflict_term: int = -1
     conflict_index: int = -1
+    standing: Standing = Standing.MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +114,69 @@ class TimeoutNow:
     term: int
 
 
-Message = VoteRequest | VoteReply | Heartbeat | HeartbeatReply | Push | PushReply | TimeoutNow
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """You hold all that was committed before you came: from now on your word counts.
+
+    Attributes:
+        session: of the pushes that brought it there; a later life of the receiver has another.
+    """
+
+    sender: NodeId
+    term: int
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A part of a snapshot, for a follower whose log ends before the leader's begins.
+
+    The log begins anew behind `base_index`; what follows there comes by pushes.
+
+    Attributes:
+        session: the leader's connection, as in `Push`.
+        base_index: last entry that the leader no longer holds.
+        base_term: its term.
+        base_pos: byte of the log at which the entry behind it starts.
+        base_chain: its chain value.
+        snapshot_index: last entry applied in the snapshot, >= base_index.
+        snapshot_term: its term.
+        total_bytes: size of the whole snapshot.
+        offset: where the bytes beside this message belong in it.
+    """
+
+    sender: NodeId
+    term: int
+    session: int
+    base_index: int
+    base_term: int
+    base_pos: int
+    base_chain: int
+    snapshot_index: int
+    snapshot_term: int
+    total_bytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedReply:
+    """The first `received_bytes` of the snapshot are here."""
+
+    sender: NodeId
+    term: int
+    session: int
+    received_bytes: int
+
+
+Message = (
+    VoteRequest
+    | VoteReply
+    | Heartbeat
+    | HeartbeatReply
+    | Push
+    | PushReply
+    | TimeoutNow
+    | Admit
+    | Seed
+    | SeedReply
+)

@@ -2,20 +2,22 @@
 
 from collections import deque
 
-from ledgermq.dledger.ids import NONE
+from ledgermq.dledger.ids import NEVER_MS, NONE, Standing
 
 
 class Progress:
     """One follower in one connection session.
 
-    States: probing (`match` unknown: one empty push at a time finds it) or replicating (a window
-    of pushes under way).
+    States: probing (`match` unknown: one empty push at a time finds it), replicating (a window of
+    pushes under way), or being seeded (it needs what is before the log's begin).
     Invariant: match < next; in_flight_bytes is the sum over `in_flight`.
     """
 
     __slots__ = (
         "_match_before",
         "acked_seq_sent_ms",
+        "admit_sent",
+        "barrier",
         "fetch_token",
         "heard_ms",
         "in_flight",
@@ -25,11 +27,22 @@ class Progress:
         "next",
         "probe_sent_ms",
         "probing",
+        "seed_base",
         "session",
+        "standing",
     )
 
-    def __init__(self, next_index: int, now_ms: int) -> None:
+    def __init__(self, next_index: int, now_ms: int, standing: Standing | None = None) -> None:
         self.linked = False
+        # As its vote said, or its last answer; None: not known. Only an ack or a refusal of the
+        # session makes it MEMBER again: an echo may be of a life that is over.
+        self.standing = standing
+        # No MEMBER: index of the entry that it must hold, committed, to be admitted; None: it has
+        # not said in this session that it is none.
+        self.barrier: int | None = None
+        self.admit_sent = False
+        # While it is sent a snapshot: the least base that this can have; None: it is sent none.
+        self.seed_base: int | None = None
         self.session = 0
         # Highest index known to be equal and durable there.
         self.match = NONE
@@ -44,8 +57,8 @@ class Progress:
         self.in_flight_bytes = 0
         # Last time anything of the current term was heard.
         self.heard_ms = now_ms
-        # Sending time of the newest heartbeat that was echoed; NONE: no echo yet.
-        self.acked_seq_sent_ms = NONE
+        # Sending time of the newest heartbeat that was echoed.
+        self.acked_seq_sent_ms = NEVER_MS
         # `match` at the last heartbeat.
         self._match_before = NONE
 
@@ -54,11 +67,13 @@ class Progress:
         self.session = session
         self.match = NONE
         self.next = next_index
+        self.barrier = None
         self.start_probing()
 
     def start_probing(self) -> None:
         """Forget what is under way and look for the match again."""
         self.probing = True
+        self.seed_base = None
         self.probe_sent_ms = None
         self.fetch_token = 0
         self.in_flight.clear()

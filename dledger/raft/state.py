@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING
 
 from ledgermq.dledger.errors import InvariantError
-from ledgermq.dledger.ids import NONE, NodeId, RaftConfig
+from ledgermq.dledger.ids import NEVER_MS, NONE, NodeId, RaftConfig, Standing
 
 from .effects import Commit, Effect, PersistHardState, Role, RoleChanged, Send
 from .log_view import LogView
 from .messages import Message
 from .progress import Progress
+from .quorum import Grant
 
 if TYPE_CHECKING:
     from random import Random
 
-NEVER_MS = -(1 << 60)
 # A lease lasts this share of the time for which a follower that heard its leader gives no vote:
 # clocks run at different speeds.
 LEASE_SHARE = 0.9
@@ -36,6 +36,7 @@ class RaftState:
         vote: NodeId | None,
         log: LogView,
         commit: int,
+        standing: Standing,
     ) -> None:
         self.config = config
         self.rng = rng
@@ -45,6 +46,7 @@ class RaftState:
         self.leader: NodeId | None = None
         self.term = term
         self.vote = vote
+        self.standing = standing
         # Highest index known committed. Invariant: never falls, commit <= log.last_index.
         self.commit = commit
         # Highest index on the own disk. What was recovered is durable by the shell's word.
@@ -62,29 +64,35 @@ class RaftState:
         self.deadline_ms = now_ms
         # Candidate: what is asked for, and who said yes to it.
         self.pre_voting = False
-        self.pre_granted: set[NodeId] = set()
+        self.pre_granted: dict[NodeId, Grant] = {}
+        # The same of the try before: what is lacking now may only be late.
+        self.pre_granted_before: dict[NodeId, Grant] = {}
         # Who voted for this member in `term`; empty unless this process stood in `term`. A retry
         # keeps it: the log has not changed, so votes that come late count.
-        self.granted: set[NodeId] = set()
+        self.granted: dict[NodeId, Grant] = {}
+        # There was no room for entries: until then others shall lead.
+        self.barred_until_ms = NEVER_MS
         # Leader.
         self.progress: dict[NodeId, Progress] = {}
         self.session_counter = 0
         self.linked: set[NodeId] = set()
         self.token_counter = 0
         self.term_first_index = 0
+        # An `AppendNoop` is out.
+        self.noop_requested = False
         self.heartbeat_due_ms = NEVER_MS
         self.heartbeat_seq = 0
         self.heartbeat_sent: dict[int, int] = {}
         self.transfer_target: NodeId | None = None
         self.transfer_deadline_ms = NEVER_MS
         self.transfer_sent = False
-        # TimeoutNows that their targets may still obey: heartbeat seq when it was sent, by target.
-        # An echo of a later heartbeat, or the target's death, proves that it will not: only then
-        # does the lease count again.
-        self.unsettled_transfers: dict[NodeId, int] = {}
+        # TimeoutNows that their targets may still obey: heartbeat seq and time when it was sent, by
+        # target. An echo of a later heartbeat, or the target's death, proves that it will not: only
+        # then does the lease count again.
+        self.unsettled_transfers: dict[NodeId, tuple[int, int]] = {}
         self.calm_since_ms = now_ms
         self._effects: list[Effect] = []
-        self._persisted = (term, vote)
+        self._persisted = (term, vote, standing)
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -100,9 +108,10 @@ class RaftState:
         """End the step: its effects, with the hard state first if it changed."""
         effects = self._effects
         self._effects = []
-        if (self.term, self.vote) != self._persisted:
-            self._persisted = (self.term, self.vote)
-            effects.insert(0, PersistHardState(self.term, self.vote))
+        now = (self.term, self.vote, self.standing)
+        if now != self._persisted:
+            self._persisted = now
+            effects.insert(0, PersistHardState(*now))
         return tuple(effects)
 
     # --- shared transitions -------------------------------------------------------------------
@@ -137,8 +146,8 @@ class RaftState:
             self.transfer_target = None
         if changed:
             self.pre_voting = False
-            self.pre_granted.clear()
-            self.granted.clear()
+            self.pre_granted = {}
+            self.granted = {}
             self.change_role(Role.FOLLOWER, leader)
             self.reset_election_deadline()
 
@@ -175,6 +184,21 @@ class RaftState:
             self.deadline_ms = self.now_ms + wait_ms
         else:
             self.reset_election_deadline()
+
+    def bar(self) -> None:
+        """There is no room for entries: for a while, ask for no votes. Others may have room."""
+        if self.config.peers:
+            self.barred_until_ms = self.now_ms + 2 * self.config.timing.election_max_ms
+
+    @property
+    def grant(self) -> Grant:
+        """What the own vote is worth."""
+        return Grant(self.standing, self.log.last_index != NONE)
+
+    @property
+    def barred(self) -> bool:
+        """Whether others shall lead."""
+        return self.now_ms < self.barred_until_ms
 
     def rank(self) -> int:
         """Place among the voters other than the last leader: who goes first after a hint."""

@@ -13,13 +13,16 @@ from zlib import crc32
 
 import msgpack
 
-from ledgermq.dledger.ids import NONE, NodeId
+from ledgermq.dledger.ids import NONE, NodeId, Standing
 from ledgermq.dledger.raft.messages import (
+    Admit,
     Heartbeat,
     HeartbeatReply,
     Message,
     Push,
     PushReply,
+    Seed,
+    SeedReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -28,7 +31,8 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import FrameError
 from ledgermq.remoting.splitter import FrameSplitter
 
-VERSION = 1
+# 2: standing in answers, admission, snapshots.
+VERSION = 2
 # One push carries at most 1 MiB, or one entry however long.
 MAX_FRAME_BYTES = 20 << 20
 MAX_RECORD_BYTES = 16 << 20
@@ -50,6 +54,9 @@ class Kind(IntEnum):
     PUSH = 14
     PUSH_REPLY = 15
     TIMEOUT_NOW = 16
+    ADMIT = 17
+    SEED = 18
+    SEED_REPLY = 19
 
 
 class Channel(IntEnum):
@@ -96,16 +103,22 @@ _KIND_OF: dict[type, Kind] = {
     Push: Kind.PUSH,
     PushReply: Kind.PUSH_REPLY,
     TimeoutNow: Kind.TIMEOUT_NOW,
+    Admit: Kind.ADMIT,
+    Seed: Kind.SEED,
+    SeedReply: Kind.SEED_REPLY,
 }
 _CLASS_OF: dict[Kind, type] = {kind: cls for cls, kind in _KIND_OF.items()}
 _FIELDS: dict[type, tuple[str, ...]] = {
     cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in (*_KIND_OF, Hello)
 }
 # What each field must be on the wire; a Push's runs are checked apart.
-_WIRE_TYPES: dict[object, type] = {int: int, bool: bool, str: str, NodeId: str}
+_WIRE_TYPES: dict[object, type] = {int: int, bool: bool, str: str, NodeId: str, Standing: int}
 _TYPES: dict[type, tuple[type, ...]] = {
     cls: tuple(_WIRE_TYPES.get(f.type, list) for f in dataclasses.fields(cls))
     for cls in (*_KIND_OF, Hello)
+}
+_STANDING_AT: dict[type, int] = {
+    cls: _FIELDS[cls].index("standing") for cls in _KIND_OF if "standing" in _FIELDS[cls]
 }
 
 
@@ -141,7 +154,10 @@ def decode(frame: bytes) -> Frame:
         raise FrameError("peer frame: the checksum differs")
     version, kind, head_len = _FIXED.unpack_from(frame, 4)
     if version != VERSION:
-        raise FrameError(f"peer frame of version {version}; this node speaks {VERSION}")
+        raise FrameError(
+            f"peer frame of version {version}; this node speaks version {VERSION}:"
+            " install the same ledgermq on all nodes of the group"
+        )
     end = 8 + head_len
     if end > len(frame):
         raise FrameError("peer frame: the head leaves the frame")
@@ -179,10 +195,20 @@ def message_of(frame: Frame) -> Message:
     values[0] = NodeId(values[0])
     if cls is Push:
         values[5] = _runs(values[5])
+    elif cls in _STANDING_AT:
+        at = _STANDING_AT[cls]
+        values[at] = _standing(cls, values[at])
     message: Message = cls(*values)
     if isinstance(message, Push):
         _check_order(message)
     return message
+
+
+def _standing(cls: type, value: int) -> Standing:
+    try:
+        return Standing(value)
+    except ValueError as e:
+        raise FrameError(f"{cls.__name__}: {e}") from e
 
 
 def _check_order(push: Push) -> None:
@@ -223,6 +249,24 @@ def check_push(push: Push, payload: bytes) -> None:
         raise FrameError(f"push: {e.remark}") from e
     if tuple(counts.items()) != push.runs:
         raise FrameError(f"push announces {push.runs}, carries {tuple(counts.items())}")
+
+
+def check_seed(seed: Seed, payload: bytes) -> None:
+    """See that the payload is a part of the snapshot that the message describes.
+
+    Raises:
+        FrameError: it is not.
+    """
+    terms_rise = seed.base_term <= seed.snapshot_term <= seed.term
+    if not (0 <= seed.base_index <= seed.snapshot_index and terms_rise):
+        raise FrameError(
+            f"seed: a snapshot of {seed.snapshot_index}@{seed.snapshot_term} cannot stand for a log"
+            f" up to {seed.base_index}@{seed.base_term} in term {seed.term}"
+        )
+    if not 0 <= seed.offset <= seed.offset + len(payload) <= seed.total_bytes:
+        raise FrameError(
+            f"seed: {len(payload)} bytes at {seed.offset} of a snapshot of {seed.total_bytes}"
+        )
 
 
 def hello_of(frame: Frame) -> Hello:

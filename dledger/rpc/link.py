@@ -10,13 +10,13 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
-from typing import cast
 
 from ledgermq.dledger.ids import NodeId
-from ledgermq.remoting.errors import FrameError
+from ledgermq.remoting.errors import FrameError, shortened
 
 from . import codec
 from .codec import Channel, Frame, Hello, Kind
+from .wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -30,83 +30,16 @@ _HANDSHAKE_S = 2.0
 _SHORT_S = 0.1
 # Above this many unsent bytes to a peer its control messages are dropped: they would be stale.
 _MAX_CONTROL_BACKLOG = 1 << 20
-# What a stranger may make this node buffer.
+# A peer that has not read this much does not follow what it acknowledges: a window is far smaller.
+_MAX_DATA_BACKLOG = 128 << 20
+# What a stranger may make this node buffer, and how many strangers may at a time.
 _MAX_HELLO_BYTES = 64 << 10
-# Unacknowledged bytes this old end a connection: after a cut in the network TCP alone would wait
-# ever longer before it tries again.
-_UNACKNOWLEDGED_MS = 3000
+_MAX_STRANGERS = 256
 _MAX_COMPLAINTS = 64
-
-
-class _Wire(asyncio.Protocol):
-    """Frames in, frames out; everything queued in one loop tick leaves in one write.
-
-    Callbacks: `on_frame(frame)`; `on_lost(what was wrong with the peer's bytes, or "")`, once.
-    """
-
-    def __init__(
-        self, on_frame: Callable[[Frame], None], on_lost: Callable[[str], None], max_bytes: int
-    ) -> None:
-        self._on_frame = on_frame
-        self._on_lost = on_lost
-        self.decoder = codec.FrameDecoder(max_bytes)
-        self._out: list[bytes] = []
-        self._problem = ""
-        self._aborted = False
-        self.transport: asyncio.Transport | None = None
-        self.remote = "?"
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        name = transport.get_extra_info("peername")
-        self.remote = f"{name[0]}:{name[1]}" if name else "?"
-        sock = transport.get_extra_info("socket")
-        if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
-        if self._aborted:
-            self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for frame in self.decoder.feed(data):
-                if self.closing:
-                    return
-                self._on_frame(frame)
-        except FrameError as e:
-            self._problem = e.remark
-            self.abort()
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self._on_lost(self._problem)
-
-    @property
-    def closing(self) -> bool:
-        return self.transport is None or self.transport.is_closing()
-
-    def send(self, data: bytes) -> None:
-        if self.closing:
-            return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._out.append(data)
-
-    def backlog_bytes(self) -> int:
-        return self.transport.get_write_buffer_size() if self.transport else 0
-
-    def flush(self) -> None:
-        if self._out and self.transport and not self.closing:
-            self.transport.write(b"".join(self._out))
-        self._out.clear()
-
-    def abort(self) -> None:
-        self._aborted = True
-        if self.transport is not None:
-            self.transport.abort()
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.flush()
-            self.transport.close()
+# A reason may quote what the other side sent.
+_MAX_REASON_CHARS = 300
+# Nobody can be listening at such an address of a name that has several, e.g. ::1 of "localhost".
+_NOBODY_THERE = frozenset({errno.ECONNREFUSED, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 class OutgoingLink:
@@ -130,7 +63,7 @@ class OutgoingLink:
         self._on_up = on_up
         self._on_down = on_down
         self._on_died = on_died
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_complaint = ""
         self.peer: Hello | None = None
@@ -156,7 +89,12 @@ class OutgoingLink:
         """Queue a frame; False when it was dropped because the link is down or clogged."""
         if not self.up or self._wire is None:
             return False
-        if droppable and self._wire.backlog_bytes() > _MAX_CONTROL_BACKLOG:
+        backlog = self._wire.backlog_bytes()
+        if droppable and backlog > _MAX_CONTROL_BACKLOG:
+            return False
+        if backlog > _MAX_DATA_BACKLOG:
+            self._complain(f"it acknowledges what it does not read ({backlog} bytes wait)")
+            self._wire.abort()
             return False
         self._wire.send(data)
         return True
@@ -193,7 +131,7 @@ class OutgoingLink:
                 if not future.done():
                     future.set_result(None)
 
-        wire = _Wire(on_frame, on_lost, _MAX_HELLO_BYTES)
+        wire = Wire(on_frame, on_lost, _MAX_HELLO_BYTES)
         try:
             frame = await self._greet(wire, greeted)
             if frame is None or frame.kind is not Kind.WELCOME:
@@ -212,14 +150,13 @@ class OutgoingLink:
             wire.abort()
         return False
 
-    async def _greet(self, wire: _Wire, greeted: asyncio.Future[Frame | None]) -> Frame | None:
-        loop = asyncio.get_running_loop()
+    async def _greet(self, wire: Wire, greeted: asyncio.Future[Frame | None]) -> Frame | None:
         async with asyncio.timeout(_HANDSHAKE_S):
-            await loop.create_connection(lambda: wire, *self._address)
+            await _dial(self._address, wire)
             wire.send(codec.encode_hello(Kind.HELLO, self._hello))
             return await greeted
 
-    def _welcome(self, wire: _Wire, hello: Hello) -> None:
+    def _welcome(self, wire: Wire, hello: Hello) -> None:
         if self.peer is not None and self.peer.boot_id != hello.boot_id:
             self._on_died()
         self.peer = hello
@@ -231,6 +168,7 @@ class OutgoingLink:
 
     def _complain(self, reason: str) -> None:
         """Log why there is no connection, once."""
+        reason = shortened(reason, _MAX_REASON_CHARS)
         if reason and reason != self._last_complaint:
             self._last_complaint = reason
             host, port = self._address
@@ -244,7 +182,34 @@ def _refusal(frame: Frame | None) -> str:
         return ""
     if frame.kind is not Kind.REFUSE or not frame.head:
         return f"it answers HELLO with {frame.kind.name}"
-    return f"it refuses this node: {frame.head[0]}"
+    reason = str(frame.head[0])
+    # What a stranger says must not look like lines of this node's log.
+    return f"it refuses this node: {reason if reason.isprintable() else repr(reason)}"
+
+
+async def _dial(address: tuple[str, int], wire: Wire) -> None:
+    """Connect to the first address of the name that takes it.
+
+    Raises:
+        ConnectionRefusedError: nobody listens on any of them; a name may have several.
+        OSError: none could be reached.
+    """
+    loop = asyncio.get_running_loop()
+    host, port = address
+    errors: list[OSError] = []
+    for *_, found in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        # A link-local address of IPv6 is one only together with its interface.
+        scope = f"%{found[3]}" if len(found) > 3 and found[3] else ""
+        try:
+            await loop.create_connection(lambda: wire, f"{found[0]}{scope}", port)
+        except OSError as e:
+            errors.append(e)
+        else:
+            return
+    refused = [e for e in errors if isinstance(e, ConnectionRefusedError)]
+    if refused and all(e.errno in _NOBODY_THERE for e in errors):
+        raise refused[0]
+    raise errors[0] if errors else OSError(f"{host} has no address")
 
 
 class LinkServer:
@@ -265,8 +230,10 @@ class LinkServer:
         self._answer = answer
         self._on_frame = on_frame
         self._server: asyncio.Server | None = None
-        self._wires: set[_Wire] = set()
-        self._current: dict[tuple[str, int], _Wire] = {}
+        self._wires: set[Wire] = set()
+        # Those that have not said who they are, oldest first.
+        self._strangers: dict[Wire, None] = {}
+        self._current: dict[tuple[str, int], Wire] = {}
         self._complaints: set[tuple[str, str]] = set()
 
     async def start(self, host: str, port: int) -> None:
@@ -286,7 +253,7 @@ class LinkServer:
                     raise
                 await asyncio.sleep(_PORT_PAUSE_S)
 
-    def _make(self) -> _Wire:
+    def _make(self) -> Wire:
         peer: NodeId | None = None
 
         def on_frame(frame: Frame) -> None:
@@ -302,13 +269,18 @@ class LinkServer:
             self._complain(wire, problem)
             self._drop(wire)
 
-        wire = _Wire(on_frame, on_lost, _MAX_HELLO_BYTES)
+        wire = Wire(on_frame, on_lost, _MAX_HELLO_BYTES)
         patience = asyncio.get_running_loop().call_later(_HANDSHAKE_S, wire.abort)
         self._wires.add(wire)
+        self._strangers[wire] = None
+        if len(self._strangers) > _MAX_STRANGERS:
+            # The oldest: a member says HELLO at once.
+            next(iter(self._strangers)).abort()
         return wire
 
-    def _greet(self, wire: _Wire, frame: Frame) -> NodeId | None:
+    def _greet(self, wire: Wire, frame: Frame) -> NodeId | None:
         """Answer the first frame; None when it is refused."""
+        self._strangers.pop(wire, None)
         if frame.kind is not Kind.HELLO:
             raise FrameError(f"the first frame is {frame.kind.name}, not HELLO")
         hello = codec.hello_of(frame)
@@ -329,8 +301,9 @@ class LinkServer:
         wire.send(codec.encode_hello(Kind.WELCOME, self._answer(hello)))
         return NodeId(hello.sender)
 
-    def _complain(self, wire: _Wire, problem: str) -> None:
+    def _complain(self, wire: Wire, problem: str) -> None:
         """Log what is wrong with a connection, once for each host: it may be dialled for ever."""
+        problem = shortened(problem, _MAX_REASON_CHARS)
         complaint = (_host(wire), problem)
         if not problem or complaint in self._complaints:
             return
@@ -339,8 +312,9 @@ class LinkServer:
         self._complaints.add(complaint)
         log.error("peer connection from %s closed: %s", wire.remote, problem)
 
-    def _drop(self, wire: _Wire) -> None:
+    def _drop(self, wire: Wire) -> None:
         self._wires.discard(wire)
+        self._strangers.pop(wire, None)
         for key, current in list(self._current.items()):
             if current is wire:
                 del self._current[key]
@@ -361,7 +335,7 @@ class LinkServer:
             await asyncio.sleep(0)
 
 
-def _host(wire: _Wire) -> str:
+def _host(wire: Wire) -> str:
     return wire.remote.rpartition(":")[0]
 
 

@@ -94,10 +94,12 @@ def decode(data: Buffer, at: int = 0) -> EntryHeader:
 def check(header: EntryHeader, body: Buffer, chain: int) -> int:
     """Verify both checksums; return the new chain value.
 
+    An entry of Java has none; none of those follows one of ours.
+
     Raises:
         EntryError: the bytes are not what was written.
     """
-    if header.chain_crc == 0 and header.body_crc == 0:
+    if header.chain_crc == 0 and header.body_crc == 0 and chain == 0:
         return 0
     if crc32(body) != header.body_crc:
         raise EntryError(f"entry {header.log_index}: the body's checksum differs")

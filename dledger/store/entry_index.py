@@ -4,12 +4,18 @@ Unit, big-endian: magic i32, pos i64, size i32, index i64, term i64, at byte ind
 Source: DLedger 0.3.1.2, DLedgerEntryCoder.encodeIndex.
 """
 
+import logging
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from .entry import MAGIC
+from ledgermq.dledger.disk import Disk, OsDisk
+from ledgermq.dledger.errors import CallerError, DamagedError
+
+from .entry import MAGIC, EntryHeader
 from .segments import Segments
+
+log = logging.getLogger(__name__)
 
 UNIT_BYTES = 32
 UNITS_PER_SEGMENT = 5_242_880
@@ -28,10 +34,18 @@ class IndexUnit(NamedTuple):
 
 
 class EntryIndex:
-    """Units 0..end; those past the last write are in memory."""
+    """Units up to the end of the log; those past the last write are in memory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.segments = Segments(folder, UNIT_BYTES * UNITS_PER_SEGMENT, mend_size=True)
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        """Open; files that cannot be of this index are removed, since it can be made anew."""
+        disk = disk or OsDisk()
+        size = UNIT_BYTES * UNITS_PER_SEGMENT
+        try:
+            self.segments = Segments(folder, size, mend_size=True, disk=disk)
+        except CallerError as e:
+            log.warning("%s is made anew: %s", folder, e)
+            disk.remove_folder(folder)
+            self.segments = Segments(folder, size, mend_size=True, disk=disk)
         # First index that is only in memory, and the units from there on. Replaced as one: `get`
         # may run in a thread.
         self._tail: tuple[int, bytearray] = (0, bytearray())
@@ -49,17 +63,18 @@ class EntryIndex:
         """Whether enough is buffered for a write."""
         return len(self._tail[1]) >= _BUFFER_BYTES
 
-    def flush(self) -> None:
-        """Write the buffered units (not synced)."""
+    def flush(self, stop: int | None = None) -> None:
+        """Write the buffered units, those of `stop` and behind it left out (not synced)."""
         flushed, buffer = self._tail
-        data = memoryview(bytes(buffer))
+        size = len(buffer) if stop is None else max(stop - flushed, 0) * UNIT_BYTES
+        data = memoryview(bytes(buffer[:size]))
         pos = flushed * UNIT_BYTES
         while data:
             room = self.segments.segment_bytes - pos % self.segments.segment_bytes
             self.segments.write(pos, data[:room])
             pos += min(room, len(data))
             data = data[room:]
-        self._tail = (pos // UNIT_BYTES, bytearray())
+        self._tail = (pos // UNIT_BYTES, buffer[size:])
 
     def truncate(self, index: int, end: int) -> None:
         """Drop units index..end (exclusive)."""
@@ -69,6 +84,17 @@ class EntryIndex:
             return
         self._tail = (index, bytearray())
         self.segments.zero(index * UNIT_BYTES, min(end, flushed) * UNIT_BYTES)
+
+    def clear_after(self, index: int) -> None:
+        """Drop whatever lies in the files from `index` on; nothing is buffered there."""
+        pos, size = index * UNIT_BYTES, self.segments.segment_bytes
+        self.segments.drop_from(pos - pos % size + size)
+        self.segments.clear_after(pos)
+
+    def drop_below(self, index: int) -> None:
+        """Remove the files that hold only units below `index`."""
+        pos = index * UNIT_BYTES
+        self.segments.drop_below(pos - pos % self.segments.segment_bytes)
 
     def get(self, index: int) -> IndexUnit | None:
         """The unit of `index`, or None when it is missing or not one. May read from the disk."""
@@ -84,6 +110,26 @@ class EntryIndex:
         if magic != MAGIC or found != index:
             return None
         return IndexUnit(pos, size, index, term)
+
+    def check(self, header: EntryHeader) -> None:
+        """Compare the unit of an entry with the entry.
+
+        Raises:
+            DamagedError: it says something else; it can be made anew.
+        """
+        unit = self.get(header.log_index)
+        if unit != (header.pos, header.size, header.log_index, header.term):
+            raise self.damage(header.log_index)
+
+    def damage(self, index: int) -> DamagedError:
+        """The error that says that the unit of `index` is wrong."""
+        place = index * UNIT_BYTES
+        return DamagedError(
+            self.segments.path_of(place),
+            place % self.segments.segment_bytes,
+            f"no unit of entry {index}. Restart the node: the entry index is made anew from the"
+            " data",
+        )
 
     def close(self) -> None:
         """Close the files; what is buffered and not flushed is rebuilt from the data."""

@@ -1,50 +1,76 @@
-"""Term and vote, and the durable mark: facts that must survive everything."""
+"""Term, vote and standing, and the durable mark: facts that must survive everything."""
 
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
-import msgpack
+from ledgermq.dledger.disk import Disk, OsDisk, read_file
+from ledgermq.dledger.errors import DamagedError
+from ledgermq.dledger.ids import NONE, NodeId, Standing
 
-from ledgermq.dledger.errors import DamagedError, StorageError
-from ledgermq.dledger.ids import NONE, NodeId
+from .slots import SlotFile, read_values, write_values
 
-from .slots import SlotFile
+# The forms before these named no version: (term, vote), and the mark alone.
+_STATE_VERSION = 2
+_MARK_VERSION = 2
 
 
 class HardState:
-    """Term and vote in `hardstate`.
+    """Term, vote and standing in `hardstate`.
 
     Where that is missing, what Java left in `currterm` (properties currTerm, voteLeader) counts.
+
+    Attributes:
+        present: there was one; the rest is what a member that never voted has otherwise.
+        earlier_form: it was written before standings were kept.
+        damage: there was one, and nobody can read it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        """Open or create.
+
+        Raises:
+            DamagedError: `currterm` cannot be read.
+            CallerError: a newer program wrote it.
+        """
+        disk = disk or OsDisk()
         self.term = 0
         self.vote: NodeId | None = None
-        self._file = SlotFile(folder / "hardstate")
+        self.standing = Standing.MEMBER
+        self.earlier_form = False
+        self._file = SlotFile(folder / "hardstate", disk, tolerant=True)
+        self.damage: DamagedError | None = self._file.damage
+        self.present = self._file.payload is not None
         try:
-            if self._file.payload is not None:
-                self.term, self.vote = _unpack(self._file, 2)
-            else:
-                self._import(folder / "currterm")
+            if self.present:
+                self._load()
+            elif self.damage is None:
+                self._import(disk, folder / "currterm")
         except BaseException:
             self.close()
             raise
 
-    def _import(self, path: Path) -> None:
-        if not path.exists():
+    def _load(self) -> None:
+        values = read_values(self._file, _STATE_VERSION, 3, unversioned=2)
+        self.term, self.vote = values[0], values[1]
+        self.earlier_form = len(values) == 2
+        if not self.earlier_form:
+            self.standing = Standing(values[2])
+
+    def _import(self, disk: Disk, path: Path) -> None:
+        data = read_file(disk, path)
+        if data is None:
             return
-        pairs = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+        pairs = dict(line.split("=", 1) for line in data.decode().splitlines() if "=" in line)
         try:
-            term = max(int(pairs.get("currTerm", "0")), 0)
+            self.term = max(int(pairs.get("currTerm", "0")), 0)
         except ValueError as e:
             raise DamagedError(path, 0, f"its currTerm is no number ({e})") from e
-        self.save(term, NodeId(pairs.get("voteLeader", "")) or None)
+        self.vote = NodeId(pairs.get("voteLeader", "")) or None
 
-    def save(self, term: int, vote: NodeId | None) -> None:
-        """Write and sync both; see `SlotFile.write`."""
-        self._file.write(msgpack.packb((term, vote)))
-        self.term, self.vote = term, vote
+    def save(self, term: int, vote: NodeId | None, standing: Standing) -> None:
+        """Write and sync all three; see `SlotFile.write`."""
+        write_values(self._file, _STATE_VERSION, term, vote, int(standing))
+        self.term, self.vote, self.standing = term, vote, standing
 
     def close(self) -> None:
         """Close the file."""
@@ -74,33 +100,34 @@ class Mark:
 
 
 class MarkFile:
-    """The durable mark in `mark`."""
+    """The durable mark in `mark`.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = SlotFile(folder / "mark")
+    Attributes:
+        present: there is one. Without it the log may come from Java: nothing of it is known to
+            be durable.
+        found: there was one when it was opened.
+        damage: there was one, and nobody can read it.
+    """
+
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        self.folder = folder
+        self._file = SlotFile(folder / "mark", disk, tolerant=True)
         self.mark = Mark()
-        # Without a mark the log may come from Java: nothing of it is known to be durable.
-        self.present = self._file.payload is not None
+        self.damage: DamagedError | None = self._file.damage
+        self.present = self.found = self._file.payload is not None
         if self.present:
             try:
-                self.mark = Mark(*_unpack(self._file, 6))
+                self.mark = Mark(*read_values(self._file, _MARK_VERSION, 6, unversioned=6))
             except BaseException:
                 self.close()
                 raise
 
     def save(self, mark: Mark) -> None:
         """Write and sync the mark; see `SlotFile.write`."""
-        self._file.write(msgpack.packb(astuple(mark)))
+        write_values(self._file, _MARK_VERSION, *astuple(mark))
         self.mark = mark
         self.present = True
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _unpack(file: SlotFile, count: int) -> list[Any]:
-    values = msgpack.unpackb(file.payload)
-    if not isinstance(values, list) or len(values) != count:
-        raise StorageError(f"{file.path}: written by another version: {values!r}")
-    return values

@@ -1,16 +1,19 @@
 """Whose store a folder is: refuses two processes on one store, and a store of another node."""
 
-import fcntl
 import json
-import os
-import secrets
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
+from ledgermq.dledger.disk import Disk, ensure_folder, read_file, replace_file
 from ledgermq.dledger.errors import CallerError, DamagedError
+from ledgermq.dledger.host import Host
 
-from .segments import sync_folder
+from .segments import translated
+from .slots import refuse_newer
 
-FORMAT_VERSION = 1
+# Version 1 had no "check".
+FORMAT_VERSION = 2
 
 
 class StoreIdentity:
@@ -18,6 +21,8 @@ class StoreIdentity:
 
     Attributes:
         store_id: random, made with the store; a wiped store gets another.
+        found: the file was there.
+        damage: it was there, and nobody can read it: `store_id` is a new one.
     """
 
     def __init__(
@@ -28,8 +33,9 @@ class StoreIdentity:
         self_id: str,
         segment_bytes: int,
         data_folder: Path | None = None,
+        host: Host | None = None,
     ) -> None:
-        """Open or create.
+        """Lock and read; `save` makes what is not there.
 
         Args:
             folder: of the store.
@@ -37,70 +43,81 @@ class StoreIdentity:
             self_id: of the node.
             segment_bytes: size of its log files.
             data_folder: where those lie, when not in `folder`; two nodes must not share it.
+            host: this machine unless given.
 
         Raises:
-            CallerError: locked by another process, or made for another node.
+            CallerError: locked by another process, made for another node, or by a newer program.
         """
+        host = host or Host()
+        self._disk: Disk = host.disk
         self._locks: list[int] = []
-        wanted = {"group": group, "selfId": self_id, "segmentBytes": segment_bytes}
-        path = folder / "identity.json"
+        self._path = folder / "identity.json"
+        self._wanted = {"group": group, "selfId": self_id, "segmentBytes": segment_bytes}
+        self.store_id = ""
+        self.damage: DamagedError | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._lock(os.open(folder / "lock", flags, 0o644), folder, "storePathRootDir")
+            self._lock(folder, "storePathRootDir", file="lock")
             if data_folder is not None:
-                data_folder.mkdir(parents=True, exist_ok=True)
-                fd = os.open(data_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                self._lock(fd, data_folder, "storePathDLedgerCommitLog")
-            self.store_id = _check(path, wanted) if path.exists() else _create(path, wanted)
+                self._lock(data_folder, "storePathDLedgerCommitLog")
+            data = read_file(self._disk, self._path)
+            self.found = data is not None
+            if data is not None:
+                self._check(data)
         except BaseException:
             self.close()
             raise
+        self.store_id = self.store_id or host.new_id()
 
-    def _lock(self, fd: int, folder: Path, key: str) -> None:
-        self._locks.append(fd)
+    def _lock(self, folder: Path, key: str, *, file: str = "") -> None:
+        ensure_folder(self._disk, folder)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locks.append(self._disk.lock(folder / file, folder=not file))
         except BlockingIOError as e:
             raise CallerError(
                 f"{folder} is in use by another process. Stop that one, or give this node a"
                 f" {key} of its own"
             ) from e
 
+    def _check(self, data: bytes) -> None:
+        try:
+            found: dict[str, Any] = json.loads(data)
+            version, check = int(found["version"]), found.pop("check", None)
+            store_id = str(found["storeId"])
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            self.damage = DamagedError(self._path, 0, f"not what this program writes ({e})")
+            return
+        refuse_newer(self._path, version, FORMAT_VERSION)
+        if version != 1 and check != _sum_of(found):
+            self.damage = DamagedError(self._path, 0, "its check does not fit its values")
+            return
+        for key, value in self._wanted.items():
+            if found.get(key) != value:
+                raise CallerError(
+                    f"{self._path}: the store belongs to {key} {found.get(key)!r}, this node is"
+                    f" configured as {value!r}. Correct the configuration or choose another"
+                    " storePathRootDir"
+                )
+        self.store_id = store_id
+
+    def save(self) -> None:
+        """Write the file, durably.
+
+        Raises:
+            DiskFullError: no room.
+        """
+        values = {"version": FORMAT_VERSION, "storeId": self.store_id, **self._wanted}
+        text = json.dumps({**values, "check": _sum_of(values)}, indent=2)
+        try:
+            replace_file(self._disk, self._path, text.encode() + b"\n")
+        except OSError as e:
+            raise translated(e, self._path) from e
+        self.found, self.damage = True, None
+
     def close(self) -> None:
         """Release the locks."""
         while self._locks:
-            os.close(self._locks.pop())
+            self._disk.close(self._locks.pop())
 
 
-def _create(path: Path, wanted: dict[str, object]) -> str:
-    store_id = secrets.token_hex(8)
-    text = json.dumps({"version": FORMAT_VERSION, "storeId": store_id, **wanted}, indent=2)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as f:
-        f.write(text + "\n")
-        f.flush()
-        os.fsync(f.fileno())
-    temporary.rename(path)
-    sync_folder(path.parent)
-    return store_id
-
-
-def _check(path: Path, wanted: dict[str, object]) -> str:
-    try:
-        found = json.loads(path.read_text())
-        store_id = str(found["storeId"])
-    except (ValueError, KeyError, TypeError) as e:
-        raise DamagedError(path, 0, f"not what this program writes ({e})") from e
-    if found.get("version") != FORMAT_VERSION:
-        raise CallerError(
-            f"{path}: the store has format version {found.get('version')}; this program reads"
-            f" version {FORMAT_VERSION}. Use the program that wrote it"
-        )
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise CallerError(
-                f"{path}: the store belongs to {key} {found.get(key)!r}, this node is configured"
-                f" as {value!r}. Correct the configuration or choose another storePathRootDir"
-            )
-    return store_id
+def _sum_of(values: dict[str, Any]) -> int:
+    return crc32(json.dumps(values, sort_keys=True).encode())

@@ -1,115 +1,60 @@
 """The log on disk: entries in segments, their index, and how far it is known to be durable.
 
-Not thread safe, but for `sync` and `read_entries`, which may run in a thread.
+Not thread safe, but for `sync`, `read_entries` and `verify`, which may run in a thread.
 """
 
 import logging
 from dataclasses import replace
 
 from ledgermq.dledger.errors import (
-    CallerError,
     DamagedError,
     DiskFullError,
     InvariantError,
     StorageError,
 )
+from ledgermq.dledger.ids import NONE, Standing
 
 from . import entry
-from .entry_index import EntryIndex, IndexUnit
+from .begin import Begin, BeginFile
+from .entry_index import EntryIndex
 from .hard_state import Mark, MarkFile
 from .segments import Segments
+from .staging import StagedLog
 from .tail_cache import TailCache
 from .zero_ahead import ZeroAhead
 
 log = logging.getLogger(__name__)
 
 
-class Ledger:
-    """Append, truncate, read. `recovery.open_ledger` makes one.
+class Ledger(StagedLog):
+    """Append, cut at either end, read. `recovery.open_ledger` makes one.
 
     Attributes:
-        end_index: last entry, NONE when empty. Invariant: contiguous from 0.
-        end_pos: byte after it; the next entry lands here or at the start of the next segment.
-        chain: chain value of the last entry.
+        damage: what was found broken at the start; the log ends before it.
+        standing_hint: what that means for the node's vote.
     """
 
-    def __init__(self, data: Segments, index: EntryIndex, marks: MarkFile, mark: Mark) -> None:
+    def __init__(
+        self, data: Segments, index: EntryIndex, marks: MarkFile, begins: BeginFile, mark: Mark
+    ) -> None:
         """Open at `mark`, whose entry is the last."""
-        self.data = data
-        self.index = index
+        super().__init__(data, index, begins.begin, mark)
         self.marks = marks
-        self.end_index = mark.index
-        self.end_pos = mark.pos
-        self.chain = mark.chain
+        self.begins = begins
+        self.damage: DamagedError | None = None
+        self.standing_hint = Standing.MEMBER
         self.cache = TailCache()
         # Rises with every cut: a sync begun before it proves nothing past it.
         self.epoch = 0
         # Set by a member that syncs before it counts an entry.
         self.zero_ahead: ZeroAhead | None = None
-        self._pending: list[bytes] = []
-        self._pending_start = 0
-        self._writes: list[tuple[int, bytes]] = []
+        # What lies behind the end in the files is not of this log. It stays until something
+        # better comes: until then it is the only trace of what was there.
+        self.untidy = False
         # Places of failed writes that could not be zeroed.
         self._litter: list[tuple[int, int]] = []
-        self._staged = mark.index
-        self._staged_pos = mark.pos
-        self._staged_chain = mark.chain
 
     # --- the leader's appends -----------------------------------------------------------------
-
-    def reserve(self, body_bytes: int) -> int:
-        """Where the next entry will lie: its pos in bytes; the body starts 48 bytes on.
-
-        Source of the rule: an entry never crosses a segment, and 8 bytes stay free for the marker.
-
-        Raises:
-            CallerError: no segment can hold it.
-        """
-        size = entry.HEADER_BYTES + body_bytes
-        if body_bytes < 1 or not self._fits(size):
-            raise CallerError(
-                f"a record of {body_bytes} bytes cannot be stored; one has at least 1 byte and at"
-                f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
-                " (mappedFileSizeCommitLog)"
-            )
-        return self._place(size)
-
-    def _fits(self, size: int) -> bool:
-        return size + entry.BLANK_BYTES <= self.data.segment_bytes
-
-    def _place(self, size: int) -> int:
-        left = self.data.segment_bytes - self._staged_pos % self.data.segment_bytes
-        if size + entry.BLANK_BYTES <= left:
-            return self._staged_pos
-        return self._staged_pos + left
-
-    def stage(self, term: int, body: bytes) -> int:
-        """Prepare one entry at the place `reserve` named; return its index.
-
-        Nothing is written before `write_staged`.
-        """
-        pos = self.reserve(len(body))
-        self._staged += 1
-        head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
-        self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
-        self._staged_chain = chain
-        return self._staged
-
-    def _stage_bytes(self, pos: int, parts: tuple[bytes, ...], size: int, term: int) -> None:
-        if pos != self._staged_pos:
-            self._close_run()
-            self._writes.append((self._staged_pos, entry.blank(pos - self._staged_pos)))
-            self._staged_pos = pos
-        if not self._pending:
-            self._pending_start = pos
-        self._pending.extend(parts)
-        self.index.append(pos, size, self._staged, term)
-        self._staged_pos = pos + size
-
-    def _close_run(self) -> None:
-        if self._pending:
-            self._writes.append((self._pending_start, b"".join(self._pending)))
-            self._pending = []
 
     def write_staged(self) -> int:
         """Write what was staged (not synced); return how many entries.
@@ -124,6 +69,8 @@ class Ledger:
             return 0
         if self.zero_ahead is not None:
             self.zero_ahead.before_write(self._staged_pos)
+        if self.untidy:
+            self._tidy()
         try:
             self._sweep()
             for pos, data in writes:
@@ -133,15 +80,15 @@ class Ledger:
             raise
         data = writes[0][1] if len(writes) == 1 else b"".join(d for _, d in writes if len(d) > 8)
         self.cache.add(first, self._staged, data)
-        self.end_index, self.end_pos = self._staged, self._staged_pos
-        self.chain = self._staged_chain
-        self._flush_index()
+        self._advance()
         if self.zero_ahead is not None:
             self.zero_ahead.after_write(self.end_pos)
         return count
 
-    def _flush_index(self) -> None:
-        """Write out units when there are many; without room for them they stay in memory."""
+    def _advance(self) -> None:
+        """What was staged is in the files. Units that find no room stay in memory."""
+        self.end_index, self.end_pos = self._staged, self._staged_pos
+        self.chain = self._staged_chain
         if self.index.needs_flush:
             try:
                 self.index.flush()
@@ -177,144 +124,171 @@ class Ledger:
         try:
             for at, header in entry.walk(data):
                 if header.log_index >= first:
-                    self._copy_one(data, at, header)
+                    self.stage_copy(data, at, header)
         except entry.EntryError:
             self.drop_staged()
             raise
         self.write_staged()
 
-    def _copy_one(self, data: bytes, at: int, header: entry.EntryHeader) -> None:
-        pos = self._place(header.size) if self._fits(header.size) else -1
-        if header.log_index != self._staged + 1 or header.pos != pos:
-            raise entry.EntryError(
-                f"entry {header.log_index} at {header.pos} does not follow entry {self._staged},"
-                f" which ends at {self._staged_pos}"
-            )
-        body = memoryview(data)[at + entry.HEADER_BYTES : at + header.size]
-        chain = entry.check(header, body, self._staged_chain)
-        self._staged += 1
-        self._stage_bytes(pos, (data[at : at + header.size],), header.size, header.term)
-        self._staged_chain = chain
+    def keep_staged(self, *, durable: bool) -> None:
+        """What was staged lies in the files already. Unless it is `durable`, it is written anew.
 
-    def drop_staged(self) -> None:
-        """Forget what was staged and not written."""
-        self._pending.clear()
-        self._writes.clear()
-        self.index.truncate(self.end_index + 1, self._staged + 1)
-        self._staged, self._staged_pos = self.end_index, self.end_pos
-        self._staged_chain = self.chain
+        Raises:
+            DiskFullError: it could not be; the entries in the files are as they were, but this
+                object is of no use any more.
+        """
+        self._close_run()
+        writes, self._writes = self._writes, []
+        if not durable:
+            for pos, data in writes:
+                self.data.write(pos, data)
+        self._advance()
 
     # --- cutting ------------------------------------------------------------------------------
 
     def truncate(self, first: int) -> None:
         """Cut `first` and everything behind it; the cut is on disk when this returns.
 
-        The mark says what is being cut before the first byte changes: after a crash in between
-        nobody can tell a half done cut from damage.
-
         Raises:
+            InvariantError: `first` lies before the log's begin.
             StorageError: the cut may be incomplete; stop the node.
         """
         if first > self.end_index:
             return
+        if first < self.begin.index:
+            raise InvariantError(f"cut from {first} of a log that begins at {self.begin.index}")
         self.epoch += 1
         if self.zero_ahead is not None:
             self.zero_ahead.settle()
+        if self.untidy:
+            self._tidy()
         end_pos, chain = self._end_before(first)
+        self._cut(first, end_pos, chain, self.end_pos)
+        self.cache.truncate(first)
+        self._stand_at(first - 1, end_pos, chain)
+
+    def _stand_at(self, end_index: int, end_pos: int, chain: int) -> None:
+        """The log ends here now, and nothing is staged."""
+        self.end_index, self.end_pos, self.chain = end_index, end_pos, chain
+        self._staged, self._staged_pos, self._staged_chain = end_index, end_pos, chain
+        self._forget_firsts()
+        if self.zero_ahead is not None:
+            self.zero_ahead.cut(end_pos)
+
+    def _cut(self, first: int, end_pos: int, chain: int, old_end_pos: int | None) -> None:
+        """Remove the bytes of entry `first` and of all behind it, on disk too.
+
+        The mark says what is being cut before the first byte changes: after a crash in between
+        nobody can tell a half done cut from damage.
+
+        Args:
+            first: goes, with all behind it.
+            end_pos: byte after entry `first` - 1.
+            chain: chain value of that entry.
+            old_end_pos: byte after the last entry; None: something may lie anywhere.
+        """
         old = self.marks.mark
         kept = Mark(first - 1, end_pos, chain, min(old.commit, first - 1))
         if old.index < first:
             kept = replace(old, clean=False)
         self.marks.save(replace(kept, cut=first))
-        self._destroy(first, end_pos)
-        self.end_index, self.end_pos, self.chain = first - 1, end_pos, chain
-        self._staged, self._staged_pos, self._staged_chain = first - 1, end_pos, chain
-        if self.zero_ahead is not None:
-            self.zero_ahead.cut(end_pos)
-        self.marks.save(kept)
-
-    def _destroy(self, first: int, end_pos: int) -> None:
-        """Remove the bytes of `first` and all behind it, on disk too."""
-        pos, segment_bytes = self._unit(first).pos, self.data.segment_bytes
-        following = pos - pos % segment_bytes + segment_bytes
+        following = end_pos - end_pos % self.data.segment_bytes + self.data.segment_bytes
         try:
             self.data.drop_from(following)
-            self.data.zero(end_pos, min(self.end_pos, following))
-            self.index.truncate(first, self.end_index + 1)
-            self.cache.truncate(first)
+            if old_end_pos is None:
+                self.data.clear_after(end_pos)
+                self.index.clear_after(first)
+            else:
+                self.data.zero(end_pos, min(old_end_pos, following))
+                self.index.truncate(first, self.end_index + 1)
             self.data.sync()
         except (DiskFullError, OSError) as e:
             raise StorageError(f"{self.data.folder}: the cut of entry {first} failed: {e}") from e
+        self.marks.save(replace(kept, cut=NONE))
 
-    def _end_before(self, index: int) -> tuple[int, int]:
-        """(byte after entry `index` - 1, its chain value).
+    def _tidy(self) -> None:
+        """Remove what lies behind the end and is not of this log.
 
         Raises:
-            DamagedError: it is not where the index says.
+            DiskFullError: the entry index could not be written; nothing has changed.
         """
-        if index == 0:
-            return 0, 0
-        unit = self._unit(index - 1)
+        if self.begin != self.begins.begin or self.begins.damage is not None:
+            self._empty_files(self.begin)
+        else:
+            # The mark will say that all up to the end is on disk.
+            try:
+                self.index.flush(self.end_index + 1)
+            except DiskFullError:
+                self.drop_staged()
+                raise
+            self.data.sync()
+            self.index.segments.sync()
+            self._cut(self.end_index + 1, self.end_pos, self.chain, None)
+        self.untidy = False
+
+    def reset(self, begin: Begin) -> None:
+        """Forget every entry, and go on at `begin`; all on disk when this returns.
+
+        Raises:
+            StorageError: stop the node; the next start finishes it.
+        """
+        self.epoch += 1
+        if self.zero_ahead is not None:
+            self.zero_ahead.settle()
+        self.drop_staged()
+        self._litter.clear()
+        self._empty_files(begin)
+        self.index.start_at(begin.index)
+        self.cache.clear()
+        self.begin, self.untidy = begin, False
+        self._stand_at(begin.index - 1, begin.pos, begin.chain)
+
+    def _empty_files(self, begin: Begin) -> None:
+        """Remove all files; the flag has this done again after a crash."""
+        self.begins.save(begin, resetting=True)
         try:
-            head = entry.decode(self.data.read(unit.pos, entry.HEADER_BYTES))
-        except entry.EntryError as e:
-            raise self._damage(unit, e.remark) from e
-        if head.log_index != index - 1 or head.size != unit.size:
-            raise self._damage(unit, f"entry {index - 1} is not here")
-        return unit.pos + unit.size, head.chain_crc
+            self.data.drop_from(0)
+            self.index.segments.drop_from(0)
+        except OSError as e:
+            raise StorageError(f"{self.data.folder}: it could not be emptied: {e}") from e
+        self.marks.save(Mark(begin.index - 1, begin.pos, begin.chain, begin.index - 1))
+        self.begins.save(begin)
 
-    def _damage(self, unit: IndexUnit, what: str) -> DamagedError:
-        return DamagedError(
-            self.data.path_of(unit.pos),
-            unit.pos % self.data.segment_bytes,
-            f"{what}. Move this store away and let the node be filled from the leader, while all"
-            " others run; if only the"
-            f" entry index {self.index.segments.folder} is broken, remove that",
-        )
+    def move_begin(self, index: int) -> None:
+        """Drop the entries before `index`, the first of a segment, which must be in the log.
 
-    def _unit(self, index: int) -> IndexUnit:
-        unit = self.index.get(index)
-        if unit is None:
-            raise StorageError(f"{self.index.segments.folder}: no unit of entry {index}")
-        return unit
+        The new begin is on disk before the first file goes: a start drops what is left before it.
+
+        Raises:
+            InvariantError: `index` is not such an entry.
+            StorageError: stop the node.
+        """
+        if index == self.begin.index:
+            return
+        if not self.begin.index < index <= self.end_index:
+            raise InvariantError(f"{self._not_held(index)}; it cannot begin there")
+        pos, before = self._header(index).pos, self._header(index - 1)
+        if pos % self.data.segment_bytes:
+            raise InvariantError(f"entry {index} at {pos} is not the first of its file")
+        begin = Begin(index, pos, before.term, before.chain_crc)
+        self.begins.save(begin)
+        self.begin = begin
+        self._forget_firsts()
+        self.drop_before_begin()
+
+    def drop_before_begin(self) -> None:
+        """Remove the files that lie before the begin."""
+        try:
+            self.data.drop_below(self.begin.pos)
+            self.index.drop_below(self.begin.index)
+        except OSError as e:
+            raise StorageError(f"{self.data.folder}: files could not be removed: {e}") from e
 
     # --- reading ------------------------------------------------------------------------------
 
     def cached_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int] | None:
         """`read_entries` from memory, or None when they are no longer there."""
         return self.cache.get(first, last, max_bytes)
-
-    def read_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int]:
-        """(encoded entries, last index) from `first` on: at least one, within one segment.
-
-        May read from the disk. What it returns is as it was written: followers would refuse it
-        otherwise, and each of them would suffer from this node's bad disk.
-
-        Raises:
-            DamagedError: what lies there is not the entry asked for.
-        """
-        unit = self._unit(first)
-        chain = self._end_before(first)[1]
-        data = self.data.read(unit.pos, max(max_bytes, unit.size))
-        end, reached, problem = 0, first - 1, ""
-        try:
-            while reached < last and end + entry.HEADER_BYTES <= len(data):
-                header = entry.decode(data, end)
-                stop = end + header.size
-                if header.log_index != reached + 1 or header.pos != unit.pos + end:
-                    problem = f"entry {reached + 1} is not here"
-                    break
-                if stop > len(data):
-                    break
-                chain = entry.check(
-                    header, memoryview(data)[end + entry.HEADER_BYTES : stop], chain
-                )
-                end, reached = stop, header.log_index
-        except entry.EntryError as e:
-            problem = e.remark
-        if reached < first:
-            raise self._damage(unit, problem or f"entry {first} is cut short")
-        return data[:end], reached
 
     # --- durability ---------------------------------------------------------------------------
 
@@ -323,7 +297,13 @@ class Ledger:
         self.data.sync()
 
     def prepare_mark(self, commit: int, *, clean: bool = False) -> Mark | None:
-        """The mark of the present end, None when it is the stored one; then `commit_mark`."""
+        """The mark of the present end, None when it is the stored one; then `commit_mark`.
+
+        None also before the first change to a log that was found broken: the stored mark is what
+        tells the next start that something is missing.
+        """
+        if self.untidy:
+            return None
         self.index.flush()
         mark = Mark(self.end_index, self.end_pos, self.chain, min(commit, self.end_index), clean)
         return None if self.marks.present and mark == self.marks.mark else mark
@@ -348,6 +328,7 @@ class Ledger:
         try:
             if self.zero_ahead is not None:
                 self.zero_ahead.settle()
+            self.data.sync()
             self.save_mark(commit, clean=True)
         except DiskFullError as e:
             log.error("the durable mark stays behind: %s", e)
@@ -359,3 +340,4 @@ class Ledger:
         self.index.close()
         self.data.close()
         self.marks.close()
+        self.begins.close()

@@ -2,123 +2,313 @@
 
 Up to the durable mark the log is known to be on disk. Past it, whole entries whose checksums
 continue the chain are taken back and synced again before anything is promised on them (after a
-failed fsync the page cache lies); the first one that is not ends the log. A broken entry with an
-intact one behind it is damage, not a torn tail.
+failed fsync the page cache lies); the first one that is not ends the log. What that means depends
+on the place (docs/adr/0003):
+
+- at or below the mark: damage. The log ends before it, and the node must not vote;
+- past the mark, with an intact entry behind it: the log may lack a tail it had acknowledged;
+- past the mark, with nothing behind it: a torn tail, which nobody was told of.
+
+In the first two cases the bytes behind the end stay as they are until the log changes: they are
+the only trace of what was there.
 """
 
 import logging
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from zlib import crc32
 
-from ledgermq.dledger.errors import DamagedError
-from ledgermq.dledger.ids import NONE
+from ledgermq.dledger.disk import Disk, OsDisk, ensure_folder
+from ledgermq.dledger.errors import DamagedError, DiskFullError
+from ledgermq.dledger.ids import NONE, Standing
 
 from . import entry
-from .entry_index import UNIT_BYTES, EntryIndex
+from .begin import Begin, BeginFile
+from .entry_index import EntryIndex
 from .hard_state import Mark, MarkFile
 from .ledger import Ledger
 from .segments import Segments
+from .torn_tail import next_intact
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 4 << 20
-# How far behind a broken entry an intact one is looked for.
-_LOOK_AHEAD_BYTES = 8 << 20
 
 
-def open_ledger(folder: Path, segment_bytes: int, data_folder: Path | None = None) -> Ledger:
-    """Open or create the log below `folder` (`data/`, `index/`, `mark`).
+def open_ledger(
+    folder: Path,
+    segment_bytes: int,
+    data_folder: Path | None = None,
+    *,
+    disk: Disk | None = None,
+    suspect: int | None = None,
+    snapshot_index: int | None = None,
+) -> Ledger:
+    """Open or create the log below `folder` (`data/`, `index/`, `mark`, `begin`).
+
+    Args:
+        folder: of the store.
+        segment_bytes: size of its log files.
+        data_folder: where those lie, when not in `folder`.
+        disk: of this machine unless given.
+        suspect: a byte of the log: everything from its segment on is verified.
+        snapshot_index: up to where a snapshot replaces the log, NONE when there is none; without
+            one that reaches the begin, the entries behind it are of no use. None: do not ask.
+
+    Returns:
+        The log; see its `damage` and `standing_hint`.
 
     Raises:
-        DamagedError: bytes that were durable are not what was written.
-        CallerError: made with another segment size.
+        CallerError: made with another segment size, or by a newer program.
+        DiskFullError: entries past the mark could not be written again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    disk = disk or OsDisk()
+    ensure_folder(disk, folder)
     with ExitStack() as opened:
-        marks = MarkFile(folder)
+        marks = MarkFile(folder, disk)
         opened.callback(marks.close)
+        begins = BeginFile(folder, disk)
+        opened.callback(begins.close)
         # With a mark, the identity beside it vouches for the segment size.
-        data = Segments(data_folder or folder / "data", segment_bytes, mend_size=marks.present)
+        known_size = marks.present or marks.damage is not None
+        data = Segments(
+            data_folder or folder / "data", segment_bytes, mend_size=known_size, disk=disk
+        )
         opened.callback(data.close)
-        _refuse_gaps(data)
-        index = EntryIndex(folder / "index")
+        index = EntryIndex(folder / "index", disk)
         opened.callback(index.close)
-        ledger = _recover(data, index, marks, _start(marks, data, index))
+        ledger = _Recovery(data, index, marks, begins).run(suspect, snapshot_index)
         opened.pop_all()
     return ledger
 
 
-def _refuse_gaps(data: Segments) -> None:
-    """Every file from the first byte of the log on must be there."""
-    for number, base in enumerate(data.bases):
-        if base != number * data.segment_bytes:
-            missing = data.path_of(number * data.segment_bytes)
-            raise DamagedError(
-                missing,
-                0,
-                f"the file is gone, but {data.path_of(base)} is there. Bring it back, or move this"
-                " store away and let the node be filled from the leader, while all others run",
-            )
+class _Recovery:
+    """The files of a log on their way to a Ledger."""
+
+    def __init__(
+        self, data: Segments, index: EntryIndex, marks: MarkFile, begins: BeginFile
+    ) -> None:
+        self.data = data
+        self.index = index
+        self.marks = marks
+        self.begins = begins
+
+    def run(self, suspect: int | None, snapshot_index: int | None) -> Ledger:
+        begin = self.begins.begin
+        if self.begins.resetting:
+            ledger = self._at(self._base)
+            ledger.reset(begin)
+            return ledger
+        useless = self.begins.damage or self._without_snapshot(snapshot_index)
+        if useless is not None:
+            return self._forgotten(useless)
+        if begin.index:
+            self._at(self._base).drop_before_begin()
+        ledger = self._recovered(self._start(suspect))
+        if not _index_agrees(ledger):
+            log.warning("%s: rebuilt from the data", self.index.segments.folder)
+            ledger = self._recovered(self._base)
+            if not _index_agrees(ledger):
+                raise DamagedError(self.data.folder, 0, "the terms of its entries fall")
+        self._judge(ledger)
+        return ledger
+
+    def _at(self, mark: Mark) -> Ledger:
+        self.index.start_at(mark.index + 1)
+        return Ledger(self.data, self.index, self.marks, self.begins, mark)
+
+    @property
+    def _base(self) -> Mark:
+        """The place before the first entry: what is known when nothing else is."""
+        begin = self.begins.begin
+        commit = max(self.marks.mark.commit, begin.index - 1)
+        return Mark(begin.index - 1, begin.pos, begin.chain, commit)
+
+    # --- a log that is of no use --------------------------------------------------------------
+
+    def _without_snapshot(self, snapshot_index: int | None) -> DamagedError | None:
+        begin = self.begins.begin
+        if snapshot_index is None or snapshot_index >= begin.index - 1:
+            return None
+        return DamagedError(
+            self.data.path_of(begin.pos),
+            0,
+            f"the log begins at entry {begin.index}, and no intact snapshot holds the state before",
+        )
+
+    def _forgotten(self, damage: DamagedError) -> Ledger:
+        """An empty log, which will be filled from the very beginning; the files stay for now."""
+        self.index.start_at(0)
+        ledger = Ledger(self.data, self.index, self.marks, self.begins, Mark())
+        ledger.begin = Begin()
+        _end_here(ledger, Standing.DAMAGED, damage)
+        return ledger
+
+    # --- where to start -----------------------------------------------------------------------
+
+    def _start(self, suspect: int | None) -> Mark:
+        """The mark, if data and entry index still reach it; else a place before it."""
+        mark = self.marks.mark
+        if mark.index < self.begins.begin.index:
+            return self._base
+        self.index.start_at(mark.index + 1)
+        unit = self.index.get(mark.index)
+        if unit is None or unit.pos + unit.size != mark.pos:
+            log.warning("%s: rebuilt from the data", self.index.segments.folder)
+            return self._base
+        doubtful = self._incomplete(unit.pos) if suspect is None else suspect
+        if doubtful is not None and doubtful <= unit.pos:
+            return self._before(doubtful)
+        header = _header(self.data, unit.pos)
+        if header is None or (header.log_index, header.chain_crc) != (mark.index, mark.chain):
+            return self._before(unit.pos)
+        return mark
+
+    def _incomplete(self, end: int) -> int | None:
+        """First segment below `end` that is gone or has lost its end."""
+        data = self.data
+        wanted = range(self.begins.begin.pos, end, data.segment_bytes)
+        return next((b for b in wanted if b not in data.whole), None)
+
+    def _before(self, pos: int) -> Mark:
+        """The end of the last segment before that of `pos` that an intact entry continues."""
+        pos -= pos % self.data.segment_bytes
+        for base in reversed([b for b in self.data.bases if self.begins.begin.pos < b <= pos]):
+            found = self._end_before(base)
+            if found is not None:
+                return found
+        return self._base
+
+    def _end_before(self, base: int) -> Mark | None:
+        """The end of the entry before the one at `base`, if both are intact."""
+        header = _header(self.data, base)
+        unit = self.index.get(header.log_index - 1) if header else None
+        before = _header(self.data, unit.pos) if unit else None
+        if header is None or before is None or before.log_index != header.log_index - 1:
+            return None
+        end_pos = before.pos + before.size
+        if end_pos - end_pos % self.data.segment_bytes + self.data.segment_bytes != base:
+            return None
+        body = self.data.read(base + entry.HEADER_BYTES, header.body_len)
+        try:
+            entry.check(header, body, before.chain_crc)
+        except entry.EntryError:
+            return None
+        return Mark(before.log_index, end_pos, before.chain_crc, self._base.commit)
+
+    # --- taking back --------------------------------------------------------------------------
+
+    def _recovered(self, start: Mark) -> Ledger:
+        """Take what lies behind `start` in the files, up to a cut that was ordered."""
+        ledger, mark = self._at(start), self.marks.mark
+        wanted = None if mark.cut == NONE else mark.cut - 1
+        if self.data.bases:
+            if ledger.end_index < mark.index:
+                _take(ledger, mark.index, durable=True)
+            if ledger.end_index >= mark.index:
+                _take(ledger, wanted, durable=False)
+        return ledger
+
+    def _judge(self, ledger: Ledger) -> None:
+        """Is it all there? If so, what is behind the end goes, and a new mark is made."""
+        mark, data = self.marks.mark, self.data
+        pos = ledger.next_pos(ledger.end_pos)
+        if ledger.end_index < mark.index:
+            what = f"the log ends at entry {ledger.end_index}, but {mark.index} was on disk"
+            _end_here(ledger, Standing.DAMAGED, _damage(data, pos, what))
+            data.sync()
+            return
+        intact = next_intact(ledger) if mark.cut == NONE else None
+        if intact is None:
+            end_pos, size = ledger.end_pos, data.segment_bytes
+            data.drop_from(end_pos - end_pos % size + size)
+            data.clear_after(end_pos)
+        self._save_mark(ledger, max(mark.commit, ledger.begin.index - 1))
+        if intact is not None:
+            what = f"entry {ledger.end_index + 1} is broken, entry {intact} behind it is not"
+            _end_here(ledger, Standing.LOST, _damage(data, pos, what))
+
+    def _save_mark(self, ledger: Ledger, commit: int) -> None:
+        mark = self.marks.mark
+        if mark.cut != NONE:
+            # The next start must not cut again what is appended from now on.
+            ledger.sync()
+            self.marks.save(Mark(mark.index, mark.pos, mark.chain, mark.commit))
+        try:
+            ledger.save_mark(commit)
+        except DiskFullError as e:
+            log.error("the durable mark stays behind: %s", e)
+            ledger.sync()
 
 
-def _recover(data: Segments, index: EntryIndex, marks: MarkFile, start: Mark) -> Ledger:
-    index.start_at(start.index + 1)
-    ledger = Ledger(data, index, marks, start)
-    if data.bases:
-        _take_tail(ledger)
-    if not _index_agrees(ledger):
-        if start.index == NONE:
-            raise DamagedError(data.folder, 0, "the terms of its entries fall")
-        log.warning("%s: rebuilt from the data", index.segments.folder)
-        return _recover(data, index, marks, Mark(commit=start.commit))
-    ledger.save_mark(start.commit)
-    return ledger
+def _end_here(ledger: Ledger, standing: Standing, damage: DamagedError) -> None:
+    ledger.untidy = True
+    ledger.standing_hint, ledger.damage = standing, damage
+    log.error("%s", damage)
+
+
+def _header(data: Segments, pos: int) -> entry.EntryHeader | None:
+    try:
+        header = entry.decode(data.read(pos, entry.HEADER_BYTES))
+    except entry.EntryError:
+        return None
+    return header if header.pos == pos else None
+
+
+def _damage(data: Segments, pos: int, what: str) -> DamagedError:
+    path, base = data.path_of(pos), pos - pos % data.segment_bytes
+    if base not in data.bases:
+        later = [b for b in data.bases if b > base]
+        there = f", but {data.path_of(later[0])} is there" if later else ""
+        return DamagedError(path, 0, f"the file is gone{there}: {what}")
+    return DamagedError(path, pos - base, what)
+
+
+def _take(ledger: Ledger, last: int | None, *, durable: bool) -> None:
+    """Append, from where the ledger stands, what lies behind it in the files; none past `last`."""
+    while ledger.end_index != last:
+        at = ledger.next_pos(ledger.end_pos)
+        before = ledger.end_index
+        cut_short = _stage_chunk(ledger, ledger.data.read(at, _READ_BYTES), last)
+        if cut_short and ledger.staged_index == before:
+            # One entry that is larger than a read.
+            _stage_chunk(ledger, ledger.data.read(at, cut_short), last)
+        ledger.keep_staged(durable=durable)
+        if ledger.end_index == before:
+            return
+
+
+def _stage_chunk(ledger: Ledger, chunk: bytes, last: int | None) -> int:
+    """Stage the whole, valid entries at the chunk's start; size of one that it cuts short, or 0."""
+    at = 0
+    try:
+        while ledger.staged_index != last and at + entry.HEADER_BYTES <= len(chunk):
+            header = entry.decode(chunk, at)
+            if at + header.size > len(chunk):
+                return header.size
+            ledger.stage_copy(chunk, at, header)
+            at += header.size
+    except entry.EntryError:
+        pass
+    return 0
+
+
+# --- terms ----------------------------------------------------------------------------------------
 
 
 def _index_agrees(ledger: Ledger) -> bool:
     """Whether the units that tell the terms are those of the data; all of them after a rebuild."""
     try:
-        runs = term_runs(ledger)
+        runs = [(ledger.begin.term, 0), *term_runs(ledger)]
     except DamagedError:
         return False
-    return all(term < following for (term, _), (following, _) in pairwise(runs))
-
-
-def _start(marks: MarkFile, data: Segments, index: EntryIndex) -> Mark:
-    """The mark, if data and entry index still reach it; else the beginning."""
-    mark = marks.mark
-    if mark.index == NONE:
-        return mark
-    if not data.bases:
-        raise DamagedError(
-            data.folder, 0, f"its files are gone, but entries 0..{mark.index} were on disk"
-        )
-    index.start_at(mark.index + 1)
-    unit = index.get(mark.index)
-    if unit is None or unit.pos + unit.size != mark.pos:
-        # The entry index is derived: rebuild it from the data.
-        return Mark(commit=mark.commit)
-    head = _decode_or_damage(data, unit.pos)
-    if head.log_index != mark.index or head.chain_crc != mark.chain:
-        raise DamagedError(
-            data.path_of(unit.pos), unit.pos % data.segment_bytes, f"entry {mark.index} is not here"
-        )
-    return mark
-
-
-def _decode_or_damage(data: Segments, pos: int) -> entry.EntryHeader:
-    try:
-        return entry.decode(data.read(pos, entry.HEADER_BYTES))
-    except entry.EntryError as e:
-        raise DamagedError(data.path_of(pos), pos % data.segment_bytes, e.remark) from e
+    return all(term <= following for (term, _), (following, _) in pairwise(runs))
 
 
 def term_runs(ledger: Ledger) -> list[tuple[int, int]]:
-    """(term, count) of all entries, by looking up only where the term changes."""
+    """(term, count) of all entries from the begin on, by looking up only where the term changes."""
     runs: list[tuple[int, int]] = []
-    first = 0
+    first = ledger.begin.index
     while first <= ledger.end_index:
         term = _term(ledger, first)
         low, high = first, ledger.end_index
@@ -134,140 +324,11 @@ def term_runs(ledger: Ledger) -> list[tuple[int, int]]:
 
 
 def _term(ledger: Ledger, at: int) -> int:
-    unit, place = ledger.index.get(at), at * UNIT_BYTES
-    if unit is not None:
-        head = ledger.data.read(unit.pos, entry.HEADER_BYTES)
-        try:
-            header = entry.decode(head)
-        except entry.EntryError:
-            unit = None
-        else:
-            if (header.log_index, header.term, header.size) == (at, unit.term, unit.size):
-                return unit.term
-    index = ledger.index.segments
-    raise DamagedError(
-        index.path_of(place),
-        place % index.segment_bytes,
-        f"no unit of entry {at}; remove the folder to have it rebuilt from the data",
-    )
-
-
-def _take_tail(ledger: Ledger) -> None:
-    """Append, from where the ledger stands, what lies behind it in the files."""
-    data, mark = ledger.data, ledger.marks.mark
-    wanted = None if mark.cut == NONE else mark.cut - 1
-    while ledger.end_index != wanted:
-        chunk = data.read(_next_pos(data, ledger.end_pos), _READ_BYTES)
-        if not _take_chunk(ledger, chunk, wanted):
-            break
-    if ledger.end_index < mark.index:
-        pos = _next_pos(data, ledger.end_pos)
-        raise DamagedError(
-            data.path_of(pos),
-            pos % data.segment_bytes,
-            f"the log ends at entry {ledger.end_index}, but {mark.index} was on disk. Move this"
-            " store away and let the node be filled from the leader, while all others run",
-        )
-    if wanted is None:
-        _refuse_damage(ledger)
-    _clear_tail(ledger)
-
-
-def _next_pos(data: Segments, end_pos: int) -> int:
-    """Where the entry behind `end_pos` starts, if there is one."""
-    if not entry.is_blank(data.read(end_pos, entry.BLANK_BYTES)):
-        return end_pos
-    return end_pos + data.segment_bytes - end_pos % data.segment_bytes
-
-
-def _take_chunk(ledger: Ledger, chunk: bytes, wanted: int | None) -> bool:
-    """Take whole, valid entries at the chunk's start, none past `wanted`; whether there was one."""
-    end, chain, index, cut_short = 0, ledger.chain, ledger.end_index, 0
-    try:
-        while index != wanted and end + entry.HEADER_BYTES <= len(chunk):
-            header = entry.decode(chunk, end)
-            stop = end + header.size
-            if header.log_index != index + 1:
-                break
-            if stop > len(chunk):
-                cut_short = header.size
-                break
-            chain = entry.check(header, memoryview(chunk)[end + entry.HEADER_BYTES : stop], chain)
-            end, index = stop, header.log_index
-    except entry.EntryError:
-        cut_short = 0
-    if end == 0 and cut_short:
-        return _take_large(ledger, cut_short)
-    return end > 0 and _append(ledger, chunk[:end])
-
-
-def _take_large(ledger: Ledger, size: int) -> bool:
-    """One entry that is larger than a read."""
-    chunk = ledger.data.read(_next_pos(ledger.data, ledger.end_pos), size)
-    return len(chunk) == size and _append(ledger, chunk)
-
-
-def _append(ledger: Ledger, entries: bytes) -> bool:
-    try:
-        ledger.append_copied(entries, ledger.end_index + 1)
-    except entry.EntryError:
-        return False
-    return True
-
-
-def _refuse_damage(ledger: Ledger) -> None:
-    """An intact entry behind a broken one means that the broken one was damaged, not torn.
-
-    Zeros where an entry would start are no broken entry: nothing was ever written there, or it
-    was lost with the power before it was synced.
-    """
-    data = ledger.data
-    pos = _next_pos(data, ledger.end_pos)
-    if not any(data.read(pos, entry.HEADER_BYTES)):
-        return
-    following = pos + data.segment_bytes - pos % data.segment_bytes
-    for start in (pos + 1, following):
-        intact = _find_intact(data.read(start, _LOOK_AHEAD_BYTES), start, ledger.end_index + 1)
-        if intact is not None:
-            raise DamagedError(
-                data.path_of(pos),
-                pos % data.segment_bytes,
-                f"entry {ledger.end_index + 1} is broken, entry {intact} behind it"
-                " is not. Move this store away and let the node be filled from the leader,"
-                " while all others run",
-            )
-
-
-def _find_intact(data: bytes, base_pos: int, after: int) -> int | None:
-    """Index of the first whole entry past `after` in `data`, which lies at `base_pos`."""
-    magic = entry.MAGIC.to_bytes(4)
-    at = data.find(magic)
-    while at >= 0:
-        # Cheap first: few other bytes say the very place where they lie.
-        if data[at + 24 : at + 32] == (base_pos + at).to_bytes(8):
-            index = _intact_index(data, at)
-            if index is not None and index > after:
-                return index
-        at = data.find(magic, at + 1)
-    return None
-
-
-def _intact_index(data: bytes, at: int) -> int | None:
-    try:
-        header = entry.decode(data, at)
-    except entry.EntryError:
-        return None
-    body = data[at + entry.HEADER_BYTES : at + header.size]
-    if len(body) != header.body_len:
-        return None
-    written_by_java = header.body_crc == 0 and header.chain_crc == 0
-    return header.log_index if written_by_java or crc32(body) == header.body_crc else None
-
-
-def _clear_tail(ledger: Ledger) -> None:
-    """Zeros from the end on, so that an old entry cannot come back behind a new one."""
-    data = ledger.data
-    base = ledger.end_pos - ledger.end_pos % data.segment_bytes
-    if any(b > base for b in data.bases):
-        data.drop_from(base + data.segment_bytes)
-    data.clear_after(ledger.end_pos)
+    unit = ledger.index.get(at)
+    header = _header(ledger.data, unit.pos) if unit else None
+    if header is None:
+        raise ledger.index.damage(at)
+    ledger.index.check(header)
+    if header.log_index != at:
+        raise ledger.index.damage(at)
+    return header.term

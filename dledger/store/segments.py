@@ -5,15 +5,16 @@ on a full disk is SIGBUS. Reads on the event loop use `preadv(RWF_NOWAIT)`.
 """
 
 import errno
-import os
 from pathlib import Path
 
+from ledgermq.dledger.disk import Disk, OsDisk, ensure_folder
 from ledgermq.dledger.errors import CallerError, DiskFullError, StorageError
 
 _NAME_DIGITS = 20
 _ZERO_CHUNK = bytes(1 << 20)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+# Files that were dropped and are kept open: more than reads can be under way meanwhile.
+_KEPT_OPEN = 64
 
 
 class Segments:
@@ -22,38 +23,51 @@ class Segments:
     Not safe for concurrent writes; `sync` and `read` may run in a thread.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int, *, mend_size: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        segment_bytes: int,
+        *,
+        mend_size: bool = False,
+        disk: Disk | None = None,
+    ) -> None:
         """Open the files that are there.
 
         Args:
             folder: made when missing.
             segment_bytes: size of each file.
-            mend_size: the size is known to be right: the last file, when it is shorter, lost its
-                end and is filled up with zeros.
+            mend_size: the size is known to be right: a file that is shorter lost its end and is
+                filled up with zeros.
+            disk: of this machine unless given.
 
         Raises:
             CallerError: made with another size.
         """
         self.folder = folder
         self.segment_bytes = segment_bytes
-        folder.mkdir(parents=True, exist_ok=True)
+        self.disk: Disk = disk or OsDisk()
+        ensure_folder(self.disk, folder)
         self._fds: dict[int, int] = {}
+        # Start offsets of those that had their full size when they were opened.
+        self.whole: set[int] = set()
         self._dropped: list[int] = []
         self._dirty: set[int] = set()
         # Why a sync failed once: from then on none proves anything.
         self._failed: str | None = None
-        self._nowait = _RWF_NOWAIT != 0
-        names = sorted(p.name for p in folder.iterdir())
-        found = [n for n in names if len(n) == _NAME_DIGITS and n.isdigit()]
+        found = [n for n in self.disk.names(folder) if len(n) == _NAME_DIGITS and n.isdigit()]
         try:
             for name in found:
-                self._adopt(folder / name, mend_size=mend_size and name == found[-1])
+                self._adopt(folder / name, mend_size=mend_size)
+            for base in self._fds.keys() - self.whole:
+                self.disk.truncate(self._fds[base], segment_bytes)
         except BaseException:
             self.close()
             raise
 
     def _adopt(self, path: Path, *, mend_size: bool) -> None:
-        base, size = int(path.name), path.stat().st_size
+        base = int(path.name)
+        fd = self._fds[base] = self.disk.open(path)
+        size = self.disk.size(fd)
         fits = size in (0, self.segment_bytes) or (mend_size and size < self.segment_bytes)
         if base % self.segment_bytes or not fits:
             raise CallerError(
@@ -61,9 +75,8 @@ class Segments:
                 f" {self.segment_bytes}. Set the size the store was made with"
                 " (mappedFileSizeCommitLog), or choose another storePathRootDir."
             )
-        fd = self._fds[base] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        if size < self.segment_bytes:
-            os.ftruncate(fd, self.segment_bytes)
+        if size == self.segment_bytes:
+            self.whole.add(base)
 
     @property
     def bases(self) -> list[int]:
@@ -91,21 +104,21 @@ class Segments:
             fd = self._fds.get(base)
             if fd is None:
                 fd = self._create(base)
-            done = os.pwrite(fd, data, offset)
+            done = self.disk.pwrite(fd, data, offset)
             while done < len(data):
-                done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+                done += self.disk.pwrite(fd, memoryview(data)[done:], offset + done)
         except OSError as e:
-            raise _translate(e, self.path_of(pos)) from e
+            raise translated(e, self.path_of(pos)) from e
         self._dirty.add(base)
 
     def _create(self, base: int) -> int:
         path = self.path_of(base)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = self.disk.open(path, create=True)
         try:
-            os.ftruncate(fd, self.segment_bytes)
-            sync_folder(self.folder)
+            self.disk.truncate(fd, self.segment_bytes)
+            self.disk.sync_folder(self.folder)
         except BaseException:
-            os.close(fd)
+            self.disk.close(fd)
             raise
         self._fds[base] = fd
         return fd
@@ -139,25 +152,39 @@ class Segments:
         base = pos - pos % self.segment_bytes
         fd, end = self._fds.get(base), base + self.segment_bytes
         while fd is not None and pos < end:
-            pos = base + _next_data(fd, pos - base, self.segment_bytes)
+            data = self.disk.next_data(fd, pos - base)
+            if data is None:
+                return
+            pos = base + data
             size = min(len(_ZERO_CHUNK), end - pos)
             if self.read(pos, size) != _ZERO_CHUNK[:size]:
                 self.write(pos, _ZERO_CHUNK[:size])
             pos += size
 
     def drop_from(self, base: int) -> None:
-        """Remove the files that start at `base` or later, last first.
+        """Remove the files that start at `base` or later, last first."""
+        self._drop([b for b in reversed(self.bases) if b >= base])
 
-        They are emptied at once, but closed with the rest: a read may be under way in a thread,
-        and must not find another file under its descriptor.
+    def drop_below(self, base: int) -> None:
+        """Remove the files that start before `base`, first first."""
+        self._drop([b for b in self.bases if b < base])
+
+    def _drop(self, bases: list[int]) -> None:
+        """Remove files, in this order.
+
+        They are emptied at once, but closed much later: a read may be under way in a thread, and
+        must not find another file under its descriptor.
         """
-        for b in sorted((b for b in self._fds if b >= base), reverse=True):
-            fd = self._fds.pop(b)
+        for base in bases:
+            fd = self._fds.pop(base)
             self._dropped.append(fd)
-            self._dirty.discard(b)
-            self.path_of(b).unlink()
-            os.ftruncate(fd, 0)
-        sync_folder(self.folder)
+            self._dirty.discard(base)
+            self.disk.remove(self.path_of(base))
+            self.disk.truncate(fd, 0)
+        while len(self._dropped) > _KEPT_OPEN:
+            self.disk.close(self._dropped.pop(0))
+        # Also when there is nothing to remove: a process before this one may have been killed here.
+        self.disk.sync_folder(self.folder)
 
     def sync(self) -> None:
         """Put everything written so far on disk. May run in a thread.
@@ -175,7 +202,7 @@ class Segments:
             if fd is None:
                 continue
             try:
-                os.fdatasync(fd)
+                self.disk.fdatasync(fd)
             except OSError as e:
                 self._failed = f"{self.path_of(base)}: fdatasync failed: {e.strerror}"
                 raise StorageError(self._failed) from e
@@ -192,7 +219,7 @@ class Segments:
         if fd is None:
             return b""
         try:
-            return os.pread(fd, min(size, self.segment_bytes - offset), offset)
+            return self.disk.pread(fd, min(size, self.segment_bytes - offset), offset)
         except OSError as e:
             raise StorageError(f"{self.path_of(pos)}: read at {pos} failed: {e.strerror}") from e
 
@@ -200,46 +227,24 @@ class Segments:
         """`size` bytes at `pos` if the page cache has them all, else None."""
         offset = pos % self.segment_bytes
         fd = self._fds.get(pos - offset)
-        if fd is None or not self._nowait or offset + size > self.segment_bytes:
+        if fd is None or offset + size > self.segment_bytes:
             return None
-        buffer = bytearray(size)
         try:
-            got = os.preadv(fd, [buffer], offset, _RWF_NOWAIT)
-        except BlockingIOError:
-            return None
+            data = self.disk.pread_cached(fd, size, offset)
         except OSError as e:
-            if e.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                self._nowait = False
-                return None
             raise StorageError(f"{self.path_of(pos)}: read at {pos} failed: {e.strerror}") from e
-        return bytes(buffer) if got == size else None
+        return data if data is not None and len(data) == size else None
 
     def close(self) -> None:
         """Close the files."""
         for fd in (*self._fds.values(), *self._dropped):
-            os.close(fd)
+            self.disk.close(fd)
         self._fds.clear()
         self._dropped.clear()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make file names in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _next_data(fd: int, offset: int, size: int) -> int:
-    """Where the file has bytes again, from `offset` on; `size` when nowhere."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError as e:
-        return size if e.errno == errno.ENXIO else offset
-
-
-def _translate(e: OSError, path: Path) -> Exception:
+def translated(e: OSError, path: Path, what: str = "write") -> DiskFullError | StorageError:
+    """What a failed call on `path` means to the log."""
     if e.errno in _NO_ROOM:
         return DiskFullError(f"{path}: no room left on the device; free some or move the store")
-    return StorageError(f"{path}: write failed: {e.strerror}")
+    return StorageError(f"{path}: {what} failed: {e.strerror}")

@@ -1,10 +1,14 @@
 """The newest entries, as they lie in the file, so that pushes and dispatch need no read."""
 
-from collections import deque
+from bisect import bisect_right
+from operator import itemgetter
 
 from . import entry
 
 _MAX_BYTES = 16 << 20
+_GONE = (0, 0, b"")
+_MAX_GONE = 4096
+_first_of = itemgetter(0)
 
 
 class TailCache:
@@ -15,19 +19,32 @@ class TailCache:
 
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._batches: deque[tuple[int, int, bytes]] = deque()
+        # By first index, so that a reader far behind finds its batch by halving. Those before
+        # `_head` were dropped: taking each out of the list would move all others.
+        self._batches: list[tuple[int, int, bytes]] = []
+        self._head = 0
         self._bytes = 0
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._batches.clear()
+        self._head = self._bytes = 0
 
     def add(self, first: int, last: int, data: bytes) -> None:
         """Add the batch first..last."""
         self._batches.append((first, last, data))
         self._bytes += len(data)
-        while self._bytes > self._max_bytes and len(self._batches) > 1:
-            self._bytes -= len(self._batches.popleft()[2])
+        while self._bytes > self._max_bytes and self._head < len(self._batches) - 1:
+            self._bytes -= len(self._batches[self._head][2])
+            self._batches[self._head] = _GONE
+            self._head += 1
+        if self._head > _MAX_GONE:
+            del self._batches[: self._head]
+            self._head = 0
 
     def truncate(self, index: int) -> None:
         """Drop `index` and everything behind it."""
-        while self._batches and self._batches[-1][1] >= index:
+        while len(self._batches) > self._head and self._batches[-1][1] >= index:
             first, _, data = self._batches.pop()
             self._bytes -= len(data)
             if first < index:
@@ -41,11 +58,13 @@ class TailCache:
 
         None when `first` is no longer (or not yet) here.
         """
-        if not self._batches or not self._batches[0][0] <= first <= self._batches[-1][1]:
+        batches = self._batches
+        if len(batches) == self._head or not batches[self._head][0] <= first <= batches[-1][1]:
             return None
         parts: list[bytes] = []
         size, reached = 0, first - 1
-        for b_first, b_last, data in self._from(first):
+        for at in range(self._at(first), len(batches)):
+            b_first, b_last, data = batches[at]
             begin = _offset_of(data, first) if b_first < first else 0
             length = len(data) - begin
             if b_last <= last and size + length <= max_bytes:
@@ -59,15 +78,12 @@ class TailCache:
             break
         return (parts[0] if len(parts) == 1 else b"".join(parts)), reached
 
-    def _from(self, first: int) -> list[tuple[int, int, bytes]]:
-        # The wanted batch is nearly always among the last few.
-        out: list[tuple[int, int, bytes]] = []
-        for batch in reversed(self._batches):
-            if batch[1] < first:
-                break
-            out.append(batch)
-        out.reverse()
-        return out
+    def _at(self, first: int) -> int:
+        """Place of the batch that holds `first`: nearly always the last."""
+        batches = self._batches
+        if first >= batches[-1][0]:
+            return len(batches) - 1
+        return bisect_right(batches, first, lo=self._head, key=_first_of) - 1
 
 
 def _offset_of(data: bytes, index: int) -> int:

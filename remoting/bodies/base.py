@@ -26,16 +26,21 @@ class Body(msgspec.Struct, kw_only=True, rename="camel"):
     # Wire name of a map -> class of its keys. Such keys travel as JSON text, and from Java as
     # objects. Names are looked up at any depth.
     struct_keys: ClassVar[Mapping[str, type[msgspec.Struct]]] = {}
+    # A longer body is refused: as objects it would be many times its size. What a client sends is
+    # small; tables that nodes exchange are as long as a frame can be.
+    max_bytes: ClassVar[int] = 1 << 24
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         """Read a body; an empty one has every default.
 
         Raises:
-            PeerError: not JSON, or a value of the wrong type.
+            PeerError: not JSON, a value of the wrong type, or longer than `max_bytes`.
         """
         if not body:
             return cls()
+        if len(body) > cls.max_bytes:
+            raise refusal(cls, f"{len(body)} bytes are over the limit of {cls.max_bytes}")
         if not cls.struct_keys and b'"$ref"' not in body:
             try:
                 return msgspec.json.decode(body, type=cls, strict=False)

@@ -26,6 +26,8 @@ class GroupList(Body):
 class LockBatchBody(Body):
     """Body of 41 and 42."""
 
+    max_bytes: ClassVar[int] = 1 << 20
+
     consumer_group: str = ""
     client_id: str = ""
     only_this_broker: bool = False
@@ -65,6 +67,8 @@ class ProducerConnection(Body):
 
 class CheckClientBody(Body):
     """Body of 46: is this subscription acceptable?"""
+
+    max_bytes: ClassVar[int] = 1 << 20
 
     client_id: str = ""
     group: str = ""

@@ -1,6 +1,8 @@
 # ruff: noqa: RUF012 (msgspec gives every instance an empty list or dict of its own)
 """Consumer groups: their settings and their offsets."""
 
+from typing import ClassVar
+
 import msgspec
 
 from .base import Body
@@ -9,6 +11,8 @@ from .registration import DataVersion
 
 class SubscriptionGroupConfig(Body):
     """Settings of a consumer group: body of 200, reply of 352."""
+
+    max_bytes: ClassVar[int] = 1 << 20
 
     group_name: str = ""
     consume_enable: bool = True

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF012 (msgspec gives every instance an empty list or dict of its own)
 """What a client tells a broker about itself, every 30 seconds."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 import msgspec
 
@@ -66,6 +66,8 @@ class HeartbeatData(Body):
         heartbeat_fingerprint: not 0: the second form, which may leave subscriptions out.
         without_sub: the broker is to keep the subscriptions it knows.
     """
+
+    max_bytes: ClassVar[int] = 1 << 18
 
     client_id: str = msgspec.field(name="clientID", default="")
     producer_data_set: list[ProducerData] = []

@@ -3,16 +3,20 @@
 
 import struct
 import zlib
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
+
+from ledgermq.remoting.errors import shortened
 
 from .base import Body, refusal
 
 # Ordinal of V5_0_0: from here on the compressed form ends with a section of queue mappings.
 MAPPING_VERSION = 413
-# A compressed body may not grow past this.
+# A compressed body may not grow past this, nor name more topics: each costs far more as an object
+# than as compressed text.
 MAX_BODY_BYTES = 64 << 20
+MAX_TOPICS = 200_000
 
 _INT = struct.Struct(">i")
 
@@ -25,6 +29,8 @@ class DataVersion(Body):
         timestamp: ms since 1970 of the last change.
         counter: number of changes.
     """
+
+    max_bytes: ClassVar[int] = 4096
 
     state_version: int = 0
     timestamp: int = 0
@@ -73,7 +79,7 @@ class TopicConfig(Body):
                 attributes=attributes,
             )
         except (ValueError, msgspec.DecodeError) as e:
-            raise refusal(cls, f"{text!r} ({e})") from e
+            raise refusal(cls, f"{shortened(text, 200)!r} ({shortened(str(e), 200)})") from e
 
 
 class TopicConfigSerializeWrapper(Body):
@@ -96,11 +102,15 @@ class RegisterBrokerBody(Body):
         """Read the form of `compressed=true`; `version` is the sender's, as in its command.
 
         Raises:
-            PeerError: not the compressed form, or larger than `MAX_BODY_BYTES`.
+            PeerError: not the compressed form, larger than `MAX_BODY_BYTES`, or of more than
+                `MAX_TOPICS`.
         """
         reader = _Chunks(cls, _inflate(cls, body))
         data_version = DataVersion.decode(reader.chunk())
-        topics = [TopicConfig.from_text(reader.text()) for _ in range(reader.number())]
+        count = reader.number()
+        if count > MAX_TOPICS:
+            raise refusal(cls, f"{count} topics are over the limit of {MAX_TOPICS}")
+        topics = [TopicConfig.from_text(reader.text()) for _ in range(count)]
         try:
             filter_servers = msgspec.json.decode(reader.chunk() or b"[]", type=list[str])
         except msgspec.DecodeError as e:

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Self
 import msgspec
 
 from ledgermq.remoting.codes import ResponseCode
-from ledgermq.remoting.errors import PeerError
+from ledgermq.remoting.errors import PeerError, shortened
 
 # Java's int and long: what does not fit fails here, not in a struct pack far away.
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+# A refusal quotes this much of a value.
+_QUOTED_CHARS = 100
 
 
 class Header(msgspec.Struct, kw_only=True, rename="camel"):
@@ -68,7 +70,8 @@ def _readable_fields(cls: type[Header], ext: dict[str, str]) -> dict[str, Any]:
             fields[field.encode_name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as e:
             if value or field.required:
-                raise _refusal(cls, field.encode_name, f"cannot be {value!r}: {e}") from e
+                quoted = shortened(value, _QUOTED_CHARS)
+                raise _refusal(cls, field.encode_name, f"cannot be {quoted!r}: {e}") from e
     return fields
 
 

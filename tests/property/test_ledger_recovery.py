@@ -11,8 +11,10 @@ from unittest import mock
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import DamagedError
-from ledgermq.dledger.store import entry, segments, slots
+from ledgermq.dledger.ids import Standing
+from ledgermq.dledger.store import entry, segments
 from ledgermq.dledger.store.ledger import Ledger
 from ledgermq.dledger.store.recovery import open_ledger, term_runs
 from tests.unit.dledger.logs import append, crash, entries, flip, overwrite, place
@@ -126,18 +128,14 @@ def test_harm_past_the_mark_leaves_a_prefix(
             flip(path, byte)
         else:
             overwrite(path, byte, bytes(SEGMENT_BYTES - byte))
-        try:
-            ledger = opened(where)
-        except DamagedError as e:
-            damage = e
-        else:
-            damage = None
-        if damage is not None:
+        ledger = opened(where)
+        if ledger.damage is not None:
             # Only where whole entries follow the broken one: then it was no torn tail.
-            event("damage")
+            event("a lost tail")
             assert victim < len(whole) - 1
-            assert (damage.path, damage.offset) == (path, at)
-            return
+            assert (ledger.damage.path, ledger.damage.offset) == (path, at)
+            assert ledger.standing_hint is Standing.LOST
+            assert ledger.end_index == victim - 1
         event(harm)
         found = checked(ledger)
         assert kept <= len(found) <= len(whole)
@@ -163,14 +161,9 @@ def test_harm_below_the_mark_is_damage_and_never_garbage(
         byte = at + data.draw(st.integers(0, size - 1))
         ledger.close(0)
         flip(path, byte)
-        damage = None
-        try:
-            ledger = opened(where)
-        except DamagedError as e:
-            damage = e
-        else:
-            damage = _first_damage(ledger, expected)
-            crash(ledger)
+        ledger = opened(where)
+        damage = _first_damage(ledger, expected)
+        crash(ledger)
         assert damage is not None, "a flipped bit was not noticed"
         assert (damage.path, damage.offset) == (path, at)
 
@@ -178,6 +171,9 @@ def test_harm_below_the_mark_is_damage_and_never_garbage(
 def _first_damage(ledger: Ledger, expected: Log) -> DamagedError | None:
     """Read entry by entry: each is as it was written, until one is known to be broken."""
     for index, (_, body) in enumerate(expected):
+        if index > ledger.end_index:
+            assert ledger.standing_hint is Standing.DAMAGED
+            return ledger.damage
         try:
             raw, reached = ledger.read_entries(index, ledger.end_index, 1)
         except DamagedError as e:
@@ -207,9 +203,9 @@ def cut_after(calls: int) -> Iterator[None]:
         return call
 
     with (
-        mock.patch.object(segments.os, "pwrite", counted(os.pwrite)),
-        mock.patch.object(slots.os, "fdatasync", counted(os.fdatasync)),
-        mock.patch.object(Path, "unlink", counted(Path.unlink)),
+        mock.patch.object(OsDisk, "pwrite", staticmethod(counted(os.pwrite))),
+        mock.patch.object(OsDisk, "fdatasync", staticmethod(counted(os.fdatasync))),
+        mock.patch.object(OsDisk, "remove", counted(OsDisk.remove)),
         mock.patch.object(segments, "_ZERO_CHUNK", bytes(200)),  # many small steps
     ):
         yield

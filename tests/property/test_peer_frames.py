@@ -1,18 +1,22 @@
 """Frames between members: every message there and back in any chunks; no bytes do harm."""
 
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.dledger.raft.messages import (
+    Admit,
     Heartbeat,
     HeartbeatReply,
     Message,
     Push,
     PushReply,
+    Seed,
+    SeedReply,
     TimeoutNow,
     VoteReply,
     VoteRequest,
@@ -25,6 +29,7 @@ from ledgermq.remoting.errors import FrameError
 ids = st.text(max_size=8).map(NodeId)
 numbers = st.integers(-1, (1 << 63) - 1)
 flags = st.booleans()
+standings = st.sampled_from(Standing)
 
 
 @st.composite
@@ -37,13 +42,18 @@ def pushes(draw: st.DrawFn) -> Push:
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(VoteRequest, ids, numbers, numbers, numbers, numbers, flags, flags),
-    st.builds(VoteReply, ids, numbers, numbers, flags, flags),
+    st.builds(VoteRequest, ids, numbers, numbers, numbers, numbers, flags, flags, standings),
+    st.builds(VoteReply, ids, numbers, numbers, flags, flags, standings, flags),
     st.builds(Heartbeat, ids, numbers, numbers, numbers),
-    st.builds(HeartbeatReply, ids, numbers, numbers),
+    st.builds(HeartbeatReply, ids, numbers, numbers, standings),
     pushes(),
-    st.builds(PushReply, ids, numbers, numbers, flags, numbers, numbers, numbers, numbers),
+    st.builds(
+        PushReply, ids, numbers, numbers, flags, numbers, numbers, numbers, numbers, standings
+    ),
     st.builds(TimeoutNow, ids, numbers),
+    st.builds(Admit, ids, numbers, numbers),
+    st.builds(Seed, ids, *[numbers] * 10),
+    st.builds(SeedReply, ids, numbers, numbers, numbers),
 )
 
 
@@ -87,7 +97,7 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(Kind)), st.lists(values, max_size=9), st.binary(max_size=100))
+@given(st.sampled_from(sorted(Kind)), st.lists(values, max_size=12), st.binary(max_size=100))
 def test_well_framed_nonsense_is_a_frame_error(kind: Kind, head: list[Any], payload: bytes) -> None:
     (frame,) = FrameDecoder().feed(codec.encode(kind, tuple(head), payload))
     for read in (codec.message_of, codec.hello_of):
@@ -116,6 +126,76 @@ def test_a_payload_that_is_what_the_push_says() -> None:
         codec.check_push(Push(NodeId("n0"), 3, 1, 5, 2, ((2, 2), (3, 1)), 4), raw)
     with pytest.raises(FrameError, match="announces"):
         codec.check_push(Push(NodeId("n0"), 3, 1, 4, 2, ((2, 1), (3, 2)), 4), raw)
+
+
+@pytest.mark.parametrize("value", [4, -1, 1 << 40])
+def test_a_standing_that_is_none_is_a_frame_error(value: int) -> None:
+    raw = codec.encode(Kind.HEARTBEAT_REPLY, ("n0", 1, 2, value))
+    (frame,) = FrameDecoder().feed(raw)
+    with pytest.raises(FrameError, match="HeartbeatReply"):
+        codec.message_of(frame)
+
+
+def test_a_standing_comes_back_as_one() -> None:
+    raw = codec.encode_message(HeartbeatReply(NodeId("n0"), 1, 2, Standing.LOST))
+    message = codec.message_of(FrameDecoder().feed(raw)[0])
+    assert isinstance(message, HeartbeatReply)
+    assert message.standing is Standing.LOST
+
+
+def seed(**changes: int) -> Seed:
+    known = {
+        "term": 5,
+        "session": 1,
+        "base_index": 9,
+        "base_term": 3,
+        "base_pos": 4000,
+        "base_chain": 77,
+        "snapshot_index": 11,
+        "snapshot_term": 4,
+        "total_bytes": 100,
+        "offset": 60,
+    }
+    return Seed(NodeId("n0"), **(known | changes))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(seed(), id="the last part"),
+        pytest.param(seed(offset=0), id="the first"),
+        pytest.param(seed(snapshot_index=9, snapshot_term=3), id="a snapshot of the base itself"),
+    ],
+)
+def test_a_part_of_a_snapshot(message: Seed) -> None:
+    codec.check_seed(message, bytes(40))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        pytest.param(seed(offset=61), "40 bytes at 61 of a snapshot of 100", id="past its end"),
+        pytest.param(seed(offset=-1), "40 bytes at -1", id="before its start"),
+        pytest.param(seed(total_bytes=-1), "of a snapshot of -1", id="a negative size"),
+        pytest.param(seed(base_index=-1), "up to -1@3", id="no base"),
+        pytest.param(seed(snapshot_index=8), "a snapshot of 8@4 cannot", id="before the base"),
+        pytest.param(seed(snapshot_term=2), "a snapshot of 11@2 cannot", id="of an older term"),
+        pytest.param(seed(term=3), "up to 9@3 in term 3", id="of a term to come"),
+    ],
+)
+def test_a_part_that_cannot_be(message: Seed, text: str) -> None:
+    with pytest.raises(FrameError, match=text):
+        codec.check_seed(message, bytes(40))
+
+
+@pytest.mark.parametrize("version", [0, 1, codec.VERSION + 1, 255])
+def test_another_version_is_refused_with_what_to_do(version: int) -> None:
+    raw = bytearray(codec.encode(Kind.TIMEOUT_NOW, ("n0", 1)))
+    raw[8] = version
+    raw[4:8] = crc32(raw[8:]).to_bytes(4)
+    text = f"of version {version}; this node speaks version 2: install the same ledgermq on all"
+    with pytest.raises(FrameError, match=text):
+        FrameDecoder().feed(bytes(raw))
 
 
 def hello(**changes: Any) -> Hello:

@@ -4,8 +4,9 @@ A file holds blocks, with blank lines between: comments, commands, `----`, the e
 Nothing is delivered and no time passes unless a command says so:
 
     nodes 3 [batch=2] [window=4] [preferred=n0]   members n0…; sizes in entries
+    nodes 3 empty                                 with stores that were just made
     stopped 3 [...]                               the same, not started yet: `log` may follow
-    log n0 3@1 2@4 [term=6]                       what its disk holds, before `start`
+    log n0 3@1 2@4 [term=6] [standing=lost]       what its disk holds, before `start`
     start n0 …                                    start processes
     elect n0                      its deadline comes, nobody else's; deliver
     propose n0 3                  append entries on a leader
@@ -23,10 +24,15 @@ Nothing is delivered and no time passes unless a command says so:
     hold disk n1                  nothing becomes durable there; `release disk n1`
     fill disk n1                  no room there; `free disk n1`
     crash n1 [kept=2] [hint]      kill it; so many entries not synced survive; tell the peers
+    wipe n1                       kill it and give it an empty disk; `start` it again
+    damage n1 4                   kill it; its entries from 4 on are broken; `start` it again
+    bootstrap n1                  an operator says that its store is to be believed; `start` it
+    compact n0 4                  its log begins at 4 from now on
     hint n1 n0                    tell n1 that n0 died
     pause n1, resume n1           its process stops running, and runs again
     transfer n0 [n1]              ask a leader to hand over
     status [n0 …], lease n0       print
+    waits n0                      print whose votes it lacks, or that an operator is needed
     show all|most|roles|nothing   how much of what happens is printed: `most` (at first) leaves
                                   heartbeats and connections out, `roles` has leaders and commits
 """
@@ -36,7 +42,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.dledger.raft.effects import Commit, Role, RoleChanged, TransferEnded
 from ledgermq.dledger.raft.events import (
     LinkDown,
@@ -46,10 +52,10 @@ from ledgermq.dledger.raft.events import (
     Tick,
     TransferRequested,
 )
-from ledgermq.dledger.raft.messages import Heartbeat, HeartbeatReply
+from ledgermq.dledger.raft.messages import Heartbeat, HeartbeatReply, SeedReply
 from tests.sim.describe import Lost, describe, status_text
 from tests.sim.harness import Cluster, Record
-from tests.sim.store import ENTRY_SIZE_BYTES, Entry
+from tests.sim.store import ENTRY_SIZE_BYTES, Entry, SimStore
 
 _LEVELS = ("all", "most", "roles", "nothing")
 
@@ -106,7 +112,14 @@ class Script:
             config["max_in_flight_bytes"] = int(options["window"]) * ENTRY_SIZE_BYTES
         if "preferred" in options:
             config["preferred"] = (NodeId(options["preferred"]),)
-        self._cluster = Cluster(int(count[0]), Random(0), jitter=RankJitter, **config)
+        standing = Standing.EMPTY if "empty" in count else Standing.MEMBER
+        self._cluster = Cluster(
+            int(count[0]),
+            Random(0),
+            jitter=RankJitter,
+            make_store=lambda _: SimStore(standing),
+            **config,
+        )
         self._cluster.on_record = self._on_record
 
     def _log(self, args: str) -> None:
@@ -119,7 +132,8 @@ class Script:
             store.append(_seeded(term, first + i) for i in range(count))
         store.end_sync(store.begin_sync())
         last_term = store.term_at(store.last_index)
-        store.save_hard_state(int(options.get("term", max(last_term, 0))), None)
+        standing = Standing[options.get("standing", "member").upper()]
+        store.save_hard_state(int(options.get("term", max(last_term, 0))), None, standing)
 
     def _start(self, args: str) -> None:
         for name in args.split():
@@ -220,6 +234,24 @@ class Script:
         self.cluster.crash(NodeId(name), int(options.get("kept", 0)), hint_chance)
         self.cluster.run_due()
 
+    def _wipe(self, args: str) -> None:
+        self._crash(args)
+        self.cluster.nodes[NodeId(args)].wipe()
+
+    def _damage(self, args: str) -> None:
+        name, first = args.split()
+        self._crash(name)
+        self.cluster.nodes[NodeId(name)].damage(int(first))
+
+    def _bootstrap(self, args: str) -> None:
+        store = self.cluster.nodes[NodeId(args)].store
+        store.save_hard_state(store.term, store.vote, Standing.MEMBER)
+
+    def _compact(self, args: str) -> None:
+        name, index = args.split()
+        self.cluster.nodes[NodeId(name)].compact(int(index))
+        self.cluster.run_due()
+
     def _hint(self, args: str) -> None:
         name, dead = map(NodeId, args.split())
         self.cluster.nodes[name].handle(PeerDied(dead))
@@ -256,6 +288,12 @@ class Script:
             f"{args}: lease for {left_ms} ms" if left_ms > 0 else f"{args}: no lease"
         )
 
+    def _waits(self, args: str) -> None:
+        core = self.cluster.nodes[NodeId(args)].core
+        assert core is not None, f"{args} does not run"
+        lacks = " ".join(core.waits_for) or "nobody"
+        self._lines.append(f"{args} waits for {'an operator' if core.needs_operator else lacks}")
+
     def _show(self, args: str) -> None:
         assert args in _LEVELS, f"show {' or '.join(_LEVELS)}, not {args!r}"
         self._level = args
@@ -277,7 +315,7 @@ class Script:
         if self._level == "roles":
             return isinstance(thing, Commit | TransferEnded)
         if isinstance(thing, Received | Lost):
-            return not isinstance(thing.message, Heartbeat | HeartbeatReply)
+            return not isinstance(thing.message, Heartbeat | HeartbeatReply | SeedReply)
         return not isinstance(thing, LinkUp | LinkDown)
 
 

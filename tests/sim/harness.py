@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ledgermq.dledger.ids import NodeId, RaftConfig
+from ledgermq.dledger.ids import NodeId, RaftConfig, Standing
 from ledgermq.dledger.raft.effects import Effect, Role
 from ledgermq.dledger.raft.events import Event, LinkDown, LinkUp, PeerDied, Received, Tick
 
@@ -174,6 +174,11 @@ class Cluster:
         ]
         return max(leading, key=lambda n: n.core.term if n.core else 0, default=None)
 
+    def barred_for_ms(self) -> int:
+        """How long a member with a full disk still leaves it to others to lead."""
+        cores = [n.core for n in self.nodes.values() if n.core is not None]
+        return max([0, *(c._s.barred_until_ms - self.now_ms for c in cores)])
+
     def ready_leader(self) -> SimNode | None:
         """The leader, once it committed an entry of its own term."""
         node = self.leader()
@@ -182,14 +187,15 @@ class Cluster:
         return node
 
     def converged(self) -> bool:
-        """Whether all run and have committed and kept the same log."""
+        """Whether all run, are members, and have committed and kept the same log."""
         ends = {
             (n.core.commit, n.store.durable, n.store.last_index, n.store.chain_at(n.core.commit))
             for n in self.nodes.values()
             if n.core is not None
         }
         alive = all(n.core is not None for n in self.nodes.values())
-        return alive and len(ends) == 1 and len({*next(iter(ends))[:3]}) == 1
+        members = all(n.store.standing is Standing.MEMBER for n in self.nodes.values())
+        return alive and members and len(ends) == 1 and len({*next(iter(ends))[:3]}) == 1
 
     def new_entry(self, term: int) -> Entry:
         """An entry unlike any other."""

@@ -3,13 +3,14 @@
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.dledger.raft.effects import Role, RoleChanged
-from ledgermq.dledger.raft.messages import Message, PushReply, VoteReply
+from ledgermq.dledger.raft.messages import Message, PushReply, Seed, VoteReply
 
 if TYPE_CHECKING:
     from .harness import Cluster
     from .node import SimNode
+    from .store import Store
 
 
 class ViolationError(AssertionError):
@@ -26,6 +27,13 @@ def require(condition: bool, name: str, what: str) -> None:
         raise ViolationError(name, what)
 
 
+def agrees(store: "Store", index: int, chain: int) -> bool:
+    """Whether a log has this digest at `index`; before its base it had, or it could not go."""
+    if index > store.last_index:
+        return False
+    return index < store.base_index or store.chain_at(index) == chain
+
+
 class Invariants:
     """Watches a whole cluster with a knowledge that no member has."""
 
@@ -40,6 +48,9 @@ class Invariants:
         self._chains: dict[tuple[int, int], int] = {}
         self._checked: dict[NodeId, int] = {}
         self._hard_state: dict[NodeId, tuple[int, NodeId | None]] = {}
+        # No members: how much was committed when they forgot, and the digests of what they held
+        # durably, which may have been counted already.
+        self._forgot: dict[NodeId, tuple[int, dict[int, int]]] = {}
         self._commit: dict[tuple[NodeId, int], int] = {}
         # Grants by (voter, term).
         self._votes: dict[tuple[NodeId, int], NodeId] = {}
@@ -69,9 +80,10 @@ class Invariants:
         sender = self._cluster.nodes[leader] if leader is not None else None
         if sender is None or sender.core is None or sender.core.term != ack.term:
             return
-        if sender.core.role is Role.LEADER and ack.match <= sender.store.last_index:
+        known = node.store.base_index <= ack.match <= sender.store.last_index
+        if sender.core.role is Role.LEADER and known:
             require(
-                sender.store.chain_at(ack.match) == node.store.chain_at(ack.match),
+                agrees(sender.store, ack.match, node.store.chain_at(ack.match)),
                 "verified_acks",
                 f"{node.name} acks {ack.match} to {sender.name}, whose log differs there",
             )
@@ -84,6 +96,34 @@ class Invariants:
         )
         self._checked[node.name] = min(self._checked.get(node.name, -1), first - 1)
 
+    def on_forget(self, node: "SimNode") -> None:
+        """A disk is about to lose what it had promised to keep."""
+        store = node.store
+        held = {i: store.chain_at(i) for i in range(max(store.base_index, 0), store.durable + 1)}
+        self._forgot[node.name] = (len(self.committed), held)
+        self._hard_state.pop(node.name, None)
+        self._checked.pop(node.name, None)
+
+    def on_seeded(self, node: "SimNode", seed: Seed, state: int) -> None:
+        """A log is about to begin anew behind what a snapshot stands for."""
+        for index, chain in ((seed.base_index, seed.base_chain), (seed.snapshot_index, state)):
+            require(
+                index < len(self.committed) and self.committed[index] == chain,
+                "seeds_are_committed",
+                f"{node.name} gets a snapshot of {index}, which is not what was committed",
+            )
+        self._commit[node.name, node.life] = seed.base_index
+        self._checked[node.name] = seed.base_index
+
+    def on_admitted(self, node: "SimNode") -> None:
+        """A member again: it holds what was committed when it forgot, and what it took with it."""
+        count, _ = self._forgot.pop(node.name, (0, {}))
+        require(
+            count == 0 or agrees(node.store, count - 1, self.committed[count - 1]),
+            "admission_is_complete",
+            f"{node.name} is admitted without the entry {count - 1}, committed before it forgot",
+        )
+
     def on_role(self, node: "SimNode", change: RoleChanged) -> None:
         """One leader a term, and it holds all that was committed before."""
         if change.role is not Role.LEADER:
@@ -95,9 +135,7 @@ class Invariants:
             f"{known} and {node.name} both lead term {change.term}",
         )
         last = bisect_left(self._commit_terms, change.term) - 1
-        complete = last < 0 or (
-            node.store.last_index >= last and node.store.chain_at(last) == self.committed[last]
-        )
+        complete = last < 0 or agrees(node.store, last, self.committed[last])
         require(
             complete,
             "leader_completeness",
@@ -108,6 +146,7 @@ class Invariants:
         """A commit agrees with all others, and is durable on a quorum."""
         assert node.core is not None
         start = self._commit.get((node.name, node.life), node.applied)
+        start = max(start, node.store.base_index)
         require(index > start, "commit_rises", f"{node.name} commits {index} after {start}")
         for i in range(start + 1, min(index + 1, len(self.committed))):
             require(
@@ -127,13 +166,17 @@ class Invariants:
         holders = [
             n.name
             for n in self._cluster.nodes.values()
-            if n.store.durable >= index and n.store.chain_at(index) == chain
+            if n.store.durable >= index and agrees(n.store, index, chain)
         ]
+        members = [n for n in holders if self._cluster.nodes[n].store.standing is Standing.MEMBER]
+        # Acks that left before the disk was lost: it was a member then.
+        gone = [n for n, (_, held) in self._forgot.items() if held.get(index) == chain]
+        enough = len({*members, *gone}) >= node.config.quorum
         require(
-            len(holders) >= node.config.quorum,
+            enough or len({*holders, *gone}) == len(node.config.voters),
             "commit_needs_quorum",
             f"{node.name} commits {index} of term {node.store.term_at(index)}, which is durable"
-            f" on {holders} only",
+            f" on {holders} only, of whom {members} are members",
         )
 
     def after_step(self, node: "SimNode") -> None:
@@ -153,6 +196,11 @@ class Invariants:
             "persisted_term",
             f"{node.name}: core {core.term}, disk {store.term}",
         )
+        require(
+            store.standing is core.standing,
+            "persisted_standing",
+            f"{node.name}: core {core.standing}, disk {store.standing}",
+        )
         if node.settled:
             require(
                 core.log.last_index == store.last_index
@@ -168,6 +216,7 @@ class Invariants:
         store = node.store
         # A crash may have shortened the log behind our back.
         start = min(self._checked.get(node.name, -1), store.last_index)
+        start = max(start, store.base_index)
         for i in range(start + 1, store.last_index + 1):
             chain = store.chain_at(i)
             known = self._chains.setdefault((i, store.term_at(i)), chain)

@@ -1,8 +1,8 @@
-"""Random trouble: crashes, cuts, pauses, broken connections, hand-overs, and work in between."""
+"""Random trouble: crashes, lost disks, cuts, pauses, broken connections, hand-overs, and work."""
 
 from random import Random
 
-from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.raft.events import PeerDied, TransferRequested
 
@@ -22,9 +22,11 @@ _ACTIONS = [
     (7, "break_connection"),
     (4, "pause"),
     (4, "hand_over"),
-    (3, "fill_disk"),
+    (2, "fill_disk"),
     (6, "free_disks"),
     (2, "lie"),
+    (2, "lose_disks"),
+    (6, "compact"),
 ]
 
 
@@ -35,12 +37,14 @@ class Nemesis:
         cluster: its victim.
         rng: source of its ideas.
         lies: whether members may be told of deaths that did not happen; leases are void then.
+        losses: whether disks are lost.
     """
 
-    def __init__(self, cluster: Cluster, rng: Random, *, lies: bool) -> None:
+    def __init__(self, cluster: Cluster, rng: Random, *, lies: bool, losses: bool) -> None:
         self._cluster = cluster
         self._rng = rng
         self._lies = lies
+        self._losses = losses
         self._stopped = False
         self._weights = [w for w, _ in _ACTIONS]
         cluster.invariants.check_leases = not lies
@@ -132,6 +136,32 @@ class Nemesis:
     def _free_disks(self, name: NodeId) -> None:
         for node in self._cluster.nodes.values():
             node.disk_full = False
+
+    def _lose_disks(self, name: NodeId) -> None:
+        """A minority loses its disks, or finds them damaged, once all the others can be relied on.
+
+        So a majority of the disks survives at all times.
+        """
+        nodes = self._cluster.nodes
+        if not self._losses or any(
+            node.store.standing is not Standing.MEMBER for node in nodes.values()
+        ):
+            return
+        minority = len(nodes) - nodes[name].config.quorum
+        for victim in self._rng.sample(list(nodes), self._rng.randint(min(1, minority), minority)):
+            self._cluster.crash(victim)
+            node = nodes[victim]
+            if self._rng.random() < 0.6:
+                node.wipe()
+            elif node.store.last_index > node.store.base_index:
+                node.damage(self._rng.randint(node.store.base_index + 1, node.store.last_index))
+
+    def _compact(self, name: NodeId) -> None:
+        node = self._cluster.nodes[name]
+        if node.core is not None:
+            end = min(node.core.commit, node.store.durable)
+            node.applied = max(node.applied, end)
+            node.compact(self._rng.randint(0, end + 1))
 
     def _lie(self, name: NodeId) -> None:
         leader = self._cluster.leader()

@@ -12,7 +12,7 @@ from random import Random
 from typing import Protocol
 
 from ledgermq.dledger.ids import NodeId
-from ledgermq.dledger.raft.messages import Message, Push
+from ledgermq.dledger.raft.messages import Message, Push, Seed
 
 from .store import Entry
 
@@ -115,7 +115,7 @@ class Network:
         self,
         source: NodeId,
         target: NodeId,
-        message: Push,
+        message: Push | Seed,
         entries: tuple[Entry, ...],
         now_ms: int,
     ) -> None:

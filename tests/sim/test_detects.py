@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from ledgermq.dledger.ids import NONE
-from ledgermq.dledger.raft import candidate, core, follower, leader
+from ledgermq.dledger.ids import NONE, Standing
+from ledgermq.dledger.raft import admission, candidate, core, follower, replication
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.raft.messages import PushReply, VoteReply
-from ledgermq.dledger.raft.quorum import quorum_value
+from ledgermq.dledger.raft.progress import Progress
+from ledgermq.dledger.raft.quorum import Grant, quorum_value
 from ledgermq.dledger.raft.state import RaftState
 
 from .invariants import ViolationError
@@ -47,10 +48,29 @@ def commit_own_log_end(s: RaftState) -> None:
         s.advance_commit(index)
 
 
+def count_every_ack(claims: list[tuple[Standing | None, int]], quorum: int) -> int:
+    return quorum_value([value for _, value in claims], quorum)
+
+
+def count_every_vote(own: Standing, grants: list[Grant], voters: int, quorum: int) -> bool:
+    return len(grants) >= quorum
+
+
+def admit_without_barrier(s: RaftState, p: Progress, standing: Standing, in_session: bool) -> None:
+    p.standing = standing
+    p.barrier = NONE
+
+
+def be_member_when_elected(s: RaftState) -> None:
+    s.standing = Standing.MEMBER
+    replication._commit(s)
+    admission.admit(s, again=False)
+
+
 def count_pre_votes_as_votes(s: RaftState, m: VoteReply) -> None:
     if s.role is Role.CANDIDATE and m.granted:
         granted = s.pre_granted if s.pre_voting else s.granted
-        granted.add(m.sender)
+        granted[m.sender] = Grant(m.standing, m.holds_log)
         count = candidate._count_pre_votes if s.pre_voting else candidate._count_votes
         count(s)
 
@@ -66,16 +86,35 @@ def count_pre_votes_as_votes(s: RaftState, m: VoteReply) -> None:
             follower, "acknowledge", ack_log_end, {"durable_acks"}, id="acks what is not durable",
         ),
         pytest.param(
-            follower, "acknowledge", ack_durable_unverified, {"verified_acks"},
+            follower, "acknowledge", ack_durable_unverified,
+            {"verified_acks", "commit_needs_quorum"},
             id="acks what is not verified",
         ),
         pytest.param(
-            leader, "evaluate_commit", commit_own_log_end, {"commit_needs_quorum"},
+            replication, "evaluate_commit", commit_own_log_end, {"commit_needs_quorum"},
             id="counts itself before its fsync",
         ),
         pytest.param(
-            leader, "_ask_again", lambda s: None, {"convergence", "liveness"},
+            replication, "ask_again", lambda s: None, {"convergence", "liveness"},
             id="never asks for a lost ack",
+        ),
+        pytest.param(
+            replication, "group_value", count_every_ack, {"commit_needs_quorum"},
+            id="counts the acks of those that forgot",
+        ),
+        pytest.param(
+            candidate, "elects", count_every_vote,
+            {"leader_completeness", "one_leader_per_term", "committed_never_changes"},
+            id="counts the votes of those that forgot",
+        ),
+        pytest.param(
+            replication, "evaluate_commit", be_member_when_elected,
+            {"commit_needs_quorum", "liveness"},
+            id="counts itself before it committed anything",
+        ),
+        pytest.param(
+            admission, "heard", admit_without_barrier, {"admission_is_complete"},
+            id="admits at once",
         ),
         pytest.param(
             core, "LEASE_SHARE", 0, {"lease_is_exclusive"}, id="votes just after a restart",
@@ -90,8 +129,8 @@ def test_a_broken_rule_is_caught(
 
 
 def test_a_vote_that_is_not_written_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.sim.store.SimStore.save_hard_state", lambda s, t, v: None)
-    assert caught() in {"durable_votes", "persisted_term"}
+    monkeypatch.setattr("tests.sim.store.SimStore.save_hard_state", lambda s, t, v, standing: None)
+    assert caught() in {"durable_votes", "persisted_term", "persisted_standing"}
 
 
 def test_an_answer_to_another_question_counted_as_a_vote_is_caught(
@@ -104,4 +143,4 @@ def test_an_answer_to_another_question_counted_as_a_vote_is_caught(
 def test_a_vote_while_a_leader_is_heard_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     # Rare: the others' refusals and the pre-vote must fail to help as well.
     monkeypatch.setattr(RaftState, "hears_leader", lambda s: False)
-    assert caught(range(740, 770)) == "lease_is_exclusive"
+    assert caught(range(2380, 2390)) == "lease_is_exclusive"

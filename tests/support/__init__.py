@@ -1,10 +1,13 @@
 """What tests share: waiting without sleeping, and free ports."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from tests.support.ports import free_ports
+
+__all__ = ["free_ports", "until", "wait_until"]
 
 
 async def until(
@@ -37,19 +40,3 @@ def wait_until(
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come true within {timeout_s} s")
         time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different, below the ephemeral range."""
-    held: list[socket.socket] = []
-    ports: list[int] = []
-    try:
-        while len(ports) < count:
-            s = socket.socket()
-            s.bind(("127.0.0.1", 0))
-            held.append(s)
-            ports.append(s.getsockname()[1])
-    finally:
-        for s in held:
-            s.close()
-    return ports

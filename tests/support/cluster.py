@@ -11,7 +11,6 @@ Everything is blocking, so that it can be used from any test; from an async test
 
 import atexit
 import os
-import random
 import re
 import signal
 import socket
@@ -29,16 +28,13 @@ from ledgermq.remoting import frame
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import RemotingCommand, request
 from tests.support import wait_until
+from tests.support.ports import reserve_port
 
 HOST = "127.0.0.1"
 CLUSTER_NAME = "RaftCluster"
 GROUP = "RaftNode00"
 ROOT = Path(__file__).resolve().parents[2]
 LOG_TAIL_LINES = 40
-
-# Below Linux's ephemeral range, so that no outgoing connection takes the port of a killed node.
-_FIRST_PORT, _LAST_PORT = 10_240, 32_000
-_given: set[int] = set()
 
 
 class NodeFailedError(AssertionError):
@@ -142,25 +138,6 @@ def ask(address: str, command: RemotingCommand, timeout_s: float = 3.0) -> Remot
                 if reply.is_response and reply.opaque == command.opaque:
                     return reply
     raise ConnectionError(f"{address} closed the connection without an answer")
-
-
-def reserve_port(*neighbours: int) -> int:
-    """A free port whose neighbours (offsets, such as -2) are free too."""
-    while True:
-        port = random.randint(_FIRST_PORT, _LAST_PORT)
-        wanted = {port, *(port + n for n in neighbours)}
-        if not wanted & _given and all(map(_is_free, wanted)):
-            _given.update(wanted)
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as s:
-        try:
-            s.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 class Cluster:

@@ -74,7 +74,7 @@ def test_dledger_file_of_the_guide() -> None:
         pytest.param("sync_a_s", 1, 10920, {"brokerRole": "SLAVE"}, id="a-s"),
         pytest.param("sync_b", 0, 10911, {"brokerRole": "SYNC_MASTER"}, id="b"),
         pytest.param("sync_b_s", 1, 10920, {"brokerRole": "SLAVE"}, id="b-s"),
-        pytest.param("sync_c_s", 2, 10920, {"deleteWhen": "04"}, id="c-s"),
+        pytest.param("sync_c_s", 2, 10920, {"brokerRole": "SLAVE"}, id="c-s"),
     ],
 )
 def test_indented_files_of_a_guide(
@@ -91,7 +91,9 @@ def test_indented_files_of_a_guide(
     assert config.mapped_file_size_consume_queue == 300000
     assert config.max_message_size == 65536
     assert config.inert.items() >= inert.items()
-    assert {"storePathIndex", "abortFile", "diskMaxUsedSpaceRatio"} <= config.inert.keys()
+    assert {"storePathIndex", "abortFile"} <= config.inert.keys()
+    assert (config.file_reserved_hours, config.delete_when) == (48, ("04",))
+    assert config.disk_max_used_percent == 88
     assert not [w for w in warnings if "unknown" in w]
 
 
@@ -102,7 +104,7 @@ def test_trailing_blanks_and_commented_keys() -> None:
     assert config.mapped_file_size_consume_queue == 300000
     assert config.store_path_commit_log == Path("/usr/local/rocketmq/store/commitlog")
     assert config.inert["storePathConsumeQueue"] == "/usr/local/rocketmq/store/consumequeue"
-    assert config.inert["fileReservedTime"] == "120"
+    assert config.file_reserved_hours == 120
     assert "flushCommitLogLeastPages" not in config.inert
     assert not [w for w in warnings if "unknown" in w]
 

@@ -13,6 +13,7 @@ from ledgermq.broker.metadata import (
     ChangeKind,
     GroupDelete,
     GroupPut,
+    LogBegin,
     Metadata,
     MetadataError,
     Noop,
@@ -197,6 +198,7 @@ OPS = st.one_of(
     st.builds(TopicDelete, NAMES),
     st.builds(lambda n, r: GroupPut(group(n, retry_max_times=r)), GROUPS, st.integers(0, 16)),
     st.builds(GroupDelete, GROUPS, st.booleans()),
+    st.builds(LogBegin, st.just(0)),
     st.builds(
         OffsetsPut,
         st.dictionaries(
@@ -220,6 +222,97 @@ def test_replicas_that_apply_the_same_are_equal(ops: list[Op], again_from: int) 
 @given(st.lists(OPS, min_size=1, max_size=10))
 def test_a_replica_that_lags_differs(ops: list[Op]) -> None:
     assert applied(*ops).fingerprint() != applied(*ops[:-1]).fingerprint()
+
+
+# --- dumps ------------------------------------------------------------------------------------
+
+
+@given(st.lists(OPS, max_size=30), st.integers(0, 30))
+def test_a_dump_and_the_tail_give_the_state_of_all_records(ops: list[Op], cut: int) -> None:
+    restored = Metadata()
+    restored.restore(applied(*ops[:cut]).dump())
+    for index, op in enumerate(ops[cut:], start=min(cut, len(ops))):
+        restored.apply(index, 1, encode_op(op))
+    whole = applied(*ops)
+    assert restored.fingerprint() == whole.fingerprint()
+    for name in whole.topics:
+        assert restored.creation_index(name) == whole.creation_index(name)
+    assert restored.export_offsets() == whole.export_offsets()
+
+
+def test_a_topic_deleted_and_created_again_around_a_dump() -> None:
+    first = applied(TopicPut(topic("T")), OffsetsPut({"g": {"T": {0: 9}}}), TopicDelete("T"))
+    second = Metadata()
+    second.restore(first.dump())
+    for metadata in (first, second):
+        metadata.apply(3, 2, encode_op(TopicPut(topic("T", 1))))
+        assert metadata.creation_index("T") == 3
+        assert metadata.offset("g", "T", 0) is None
+    assert first.fingerprint() == second.fingerprint()
+
+
+def test_a_dump_replaces_what_was_there() -> None:
+    metadata = applied(TopicPut(topic("Old")), GroupPut(group("old")), LogBegin(1))
+    metadata.restore(Metadata().dump())
+    assert metadata.fingerprint() == Metadata().fingerprint()
+    assert metadata.topics == metadata.groups == {}
+
+
+def test_a_dump_is_of_its_moment_and_comes_in_short_pieces() -> None:
+    metadata = applied(*(TopicPut(topic(f"T{n}")) for n in range(450)))
+    moved = {f"g{n}": {f"T{t}": {0: t, 1: n} for t in range(450)} for n in range(3)}
+    metadata.apply(450, 1, encode_op(OffsetsPut(moved)))
+    before = metadata.fingerprint()
+    slices = metadata.dump_slices()
+    data = next(slices)
+    metadata.apply(451, 1, encode_op(OffsetsPut({"g0": {"T0": {0: 999}}})))
+    metadata.apply(452, 1, encode_op(TopicDelete("T1")))
+    metadata.apply(453, 1, encode_op(TopicPut(topic("T2", 9))))
+    parts = list(slices)
+    assert len(parts) == 1 + 3 + 3 * 3
+    restored = Metadata()
+    restored.restore(data + b"".join(parts))
+    assert restored.fingerprint() == before
+    assert restored.offsets_of("g2") == moved["g2"]
+
+
+def test_a_newer_dump_is_refused_and_changes_nothing() -> None:
+    metadata = applied(TopicPut(topic("T")))
+    before = metadata.fingerprint()
+    for data, says in (
+        (b"\x02" + metadata.dump()[1:], "version 2; .*Install the newer ledgermq"),
+        (b"", "version none"),
+        (metadata.dump()[:-1], "is damaged: .*Move this node's store away"),
+        (bytes((1, 0x90)), "is damaged"),
+        (bytes((1,)) + msgspec.msgpack.encode([["topics", []]]), "its head is missing"),
+    ):
+        with pytest.raises(MetadataError, match=says):
+            metadata.restore(data)
+    assert metadata.fingerprint() == before
+
+
+# --- the log's begin --------------------------------------------------------------------------
+
+
+def test_the_begin_of_the_log_only_rises() -> None:
+    metadata = applied(*(Noop(1, "n0") for _ in range(9)))
+    before = metadata.fingerprint()
+    assert metadata.apply(9, 1, encode_op(LogBegin(5))) == Change(ChangeKind.LOG_BEGIN)
+    assert metadata.log_begin == 5
+    assert metadata.apply(10, 1, encode_op(LogBegin(5))) is None
+    assert metadata.apply(11, 1, encode_op(LogBegin(3))) is None
+    assert metadata.log_begin == 5
+    assert metadata.apply(12, 1, encode_op(LogBegin(12))) == Change(ChangeKind.LOG_BEGIN)
+    assert metadata.fingerprint() != before
+    with pytest.raises(MetadataError, match="record 13 lets the log begin at 14"):
+        metadata.apply(13, 1, encode_op(LogBegin(14)))
+
+
+def test_which_topic_a_record_would_create() -> None:
+    metadata = applied(TopicPut(topic("T")))
+    assert metadata.topic_made_by(encode_op(TopicPut(topic("U")))) == "U"
+    assert metadata.topic_made_by(encode_op(TopicPut(topic("T")))) is None
+    assert metadata.topic_made_by(encode_op(TopicDelete("T"))) is None
 
 
 def test_the_order_of_growth_does_not_show() -> None:

@@ -408,6 +408,49 @@ class TestPullRequests:
                 await anext(aiter(c))
 
 
+class TestLies:
+    async def test_offsets_and_pulls_that_cannot_be_read_are_asked_for_again(self, cluster):
+        """One bad answer is no reason to end a consumer: another node may do better."""
+        cluster.put("T", 0, b"x")
+        bad = {PULL: 2, RequestCode.QUERY_CONSUMER_OFFSET: 2}
+
+        def spoil(code):
+            usual = cluster.broker._handlers[code]
+
+            async def answer(connection, command):
+                bad[code] -= 1
+                if bad[code] >= 0:
+                    return response(0, ext={"offset": "many", "minOffset": "0"})
+                reply = usual(connection, command)
+                return await reply if asyncio.iscoroutine(reply) else reply
+
+            cluster.broker.hooks[code] = answer
+
+        for code in bad:
+            spoil(code)
+        async with consumer(cluster, start="earliest") as c:
+            assert (await anext(aiter(c))).body == b"x"
+
+    @pytest.mark.parametrize("code", [19, 20, 21])
+    async def test_a_broker_that_has_nothing_and_says_so_at_once(self, cluster, code):
+        ext = {
+            "suggestWhichBrokerId": "0",
+            "nextBeginOffset": "0",
+            "minOffset": "0",
+            "maxOffset": "0",
+        }
+        cluster.topics["T"] = 1
+        cluster.broker.hooks[PULL] = lambda _c, _r: response(code, ext=ext)
+        loop = asyncio.get_running_loop()
+        async with consumer(cluster):
+            await until(lambda: cluster.broker.count(PULL), what="the first pull")
+            begin_s, before = loop.time(), cluster.broker.count(PULL)
+            await until(lambda: loop.time() - begin_s > 0.3, what="some time")
+            # Two queues, the group's retry topic among them; an answer takes far less than 1 ms.
+            most = 2 + 2 * 2 * (loop.time() - begin_s) / assignment_module._QUICK_PAUSE_S
+            assert cluster.broker.count(PULL) - before <= most
+
+
 class TestGiveBack:
     async def test_it_follows_a_new_leader(self, trio):
         trio.topics["T"] = 1

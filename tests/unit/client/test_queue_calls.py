@@ -190,7 +190,7 @@ class TestPull:
 
     async def test_an_answer_that_says_too_little(self, calls, trio):
         trio.broker.hooks[PULL] = lambda _c, _r: response(0, ext={"minOffset": "0"})
-        with pytest.raises(PeerError, match="suggestWhichBrokerId"):
+        with pytest.raises(BrokerRefused, match=r"unreadable answer.*suggestWhichBrokerId"):
             await self.pull(calls)
 
     async def test_a_record_that_is_damaged_names_the_queue(self, calls, trio):

@@ -9,6 +9,7 @@ from ledgermq.client.errors import BrokerRefused, NameServerUnreachable, TopicNo
 from ledgermq.client.nameservers import NameServers
 from ledgermq.client.routes import Routes
 from ledgermq.client.transport import Transport
+from ledgermq.remoting.bodies.route import BrokerData, QueueData, TopicRouteData
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import response
 from tests.support import until
@@ -133,6 +134,22 @@ async def test_an_unreadable_answer(made, cluster):
     cluster.name_servers[0].hooks[ROUTE] = lambda _c, _r: response(0, body=b"{nonsense")
     routes, _ = await made(cluster)
     with pytest.raises(BrokerRefused, match="name server"):
+        await routes.get("T")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TopicRouteData(queue_datas=[QueueData(broker_name="b", read_queue_nums=2**31 - 1)]),
+        TopicRouteData(queue_datas=[QueueData(broker_name="b", write_queue_nums=40_000)] * 2),
+        TopicRouteData(broker_datas=[BrokerData(broker_addrs=dict.fromkeys(range(5000), "h:1"))]),
+    ],
+    ids=["one broker's queues", "all queues", "brokers"],
+)
+async def test_a_route_of_millions_is_not_believed(made, cluster, data):
+    cluster.name_servers[0].hooks[ROUTE] = lambda _c, _r: response(0, body=data.encode())
+    routes, _ = await made(cluster)
+    with pytest.raises(BrokerRefused, match="over the limits of 65536 and 4096"):
         await routes.get("T")
 
 

@@ -12,6 +12,7 @@ from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
 from ledgermq.dledger.member import ServerCallbacks, ServerConfig
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store import entry
+from ledgermq.dledger.store.snapshots import Snapshot
 from ledgermq.dledger.store.tail_cache import TailCache
 from tests.support import free_ports, until
 
@@ -29,6 +30,7 @@ class Member:
     commits: list[int] = field(default_factory=list)
     stops: list[Exception] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
+    seeded: list[Snapshot] = field(default_factory=list)
 
     @property
     def id(self) -> NodeId:
@@ -57,6 +59,7 @@ class Member:
             on_append_failed=self.failed.append,
             on_transfer_ended=lambda _: None,
             make_noop=lambda _term, _index: (len(NOOP), lambda _offset: NOOP),
+            on_seeded=self.seeded.append,
             on_stop=self.stops.append,
         )
         self.server = LogServer(self.config, callbacks)
@@ -121,6 +124,7 @@ class Group:
 
         found = await until(find, what="a leader")
         assert isinstance(found, Member)
+        await until(lambda: not found.log.core.joiners, what="all who run are members")
         return found
 
     def followers(self, leader: Member) -> list[Member]:

@@ -49,7 +49,9 @@ def test_the_chain_covers_the_entry_before() -> None:
 
 def test_an_entry_of_java_has_no_checksums() -> None:
     header = entry.decode(header_bytes())._replace(chain_crc=0, body_crc=0)
-    assert entry.check(header, b"anything", 5) == 0
+    assert entry.check(header, b"anything", 0) == 0
+    with pytest.raises(entry.EntryError, match="checksum differs"):
+        entry.check(header, b"anything", 5)  # none of those follows one of ours
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import DiskFullError
 from ledgermq.dledger.flusher import Flusher
 from ledgermq.dledger.ids import NodeId
-from ledgermq.dledger.store import segments
 from tests.support import until
 from tests.unit.dledger.group import Group, Member, errors_in, running
 from tests.unit.dledger.logs import append, entries, flip, open_small, place
@@ -52,8 +52,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc")
     disk = Disk()
-    monkeypatch.setattr(segments.os, "pwrite", disk.pwrite)
-    monkeypatch.setattr(segments.os, "fdatasync", disk.fdatasync)
+    monkeypatch.setattr(OsDisk, "pwrite", staticmethod(disk.pwrite))
+    monkeypatch.setattr(OsDisk, "fdatasync", staticmethod(disk.fdatasync))
     yield disk
     disk.open.set()
 
@@ -103,7 +103,7 @@ async def test_a_full_follower_takes_nothing_and_comes_back(
         assert not any(m.stops for m in group)
 
 
-async def test_a_full_leader_refuses_and_goes_on_leading(tmp_path: Path, disk: Disk) -> None:
+async def test_a_full_leader_refuses_and_hands_over(tmp_path: Path, disk: Disk) -> None:
     async with running(Group(tmp_path)) as group:
         leader = await group.leader()
         end = leader.put(b"x")
@@ -112,18 +112,19 @@ async def test_a_full_leader_refuses_and_goes_on_leading(tmp_path: Path, disk: D
         leader.put(b"refused")
         await until(lambda: leader.failed, what="the refusal")
         assert isinstance(leader.failed[0], DiskFullError)
-        assert leader.leads
         assert leader.log.ledger.end_index == end
+        other = await group.leader(other_than=leader)
+        end = other.put(b"taken")
         disk.full.clear()
-        leader.put(b"taken")
-        found = await group.agree(end + 1)
+        found = await group.agree(end)
         assert found[-1][1] == b"taken"
+        assert not any(m.stops for m in group)
 
 
 async def test_a_leader_without_room_for_its_first_entry_tries_again(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ledgermq.dledger.server._DISK_FULL_RETRY_S", 0.05)
+    monkeypatch.setattr("ledgermq.dledger.appends._DISK_FULL_RETRY_S", 0.05)
     disk.full = {"n0", "n1", "n2"}
     async with running(Group(tmp_path)) as group:
         await until(lambda: any("cannot lead yet" in t for t in errors_in(caplog)), what="said")
@@ -214,7 +215,7 @@ async def test_an_unforeseen_error_stops_the_node(tmp_path: Path) -> None:
         leader.put(b"x")
         await until(lambda: member.stops, what="the node stops")
         assert "a mistake in the broker" in str(member.stops[0])
-        assert log._timers == {}
+        assert not log._timers
 
 
 # --- the flusher alone ----------------------------------------------------------------------------

@@ -1,99 +1,22 @@
-"""Slots, term and vote, the durable mark, and whose a store is."""
+"""Term, vote and standing, the durable mark, and whose a store is."""
 
-import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from ledgermq.dledger.errors import CallerError, DamagedError, StorageError
-from ledgermq.dledger.ids import NodeId
-from ledgermq.dledger.store import slots
+from ledgermq.dledger.ids import NodeId, Standing
+from ledgermq.dledger.store.begin import BeginFile
 from ledgermq.dledger.store.hard_state import HardState, Mark, MarkFile
 from ledgermq.dledger.store.identity import StoreIdentity
+from ledgermq.dledger.store.life import LifeFile, SuspectFile
 from ledgermq.dledger.store.slots import SlotFile
-from tests.unit.dledger.logs import flip, overwrite
-
-SLOT_BYTES = 4096
-
-
-def payload_of(path: Path) -> bytes | None:
-    file = SlotFile(path)
-    file.close()
-    return file.payload
-
-
-def written(path: Path, *payloads: bytes) -> None:
-    file = SlotFile(path)
-    for payload in payloads:
-        file.write(payload)
-    file.close()
-
-
-def test_a_new_file_has_its_full_size_and_no_payload(tmp_path: Path) -> None:
-    assert payload_of(tmp_path / "f") is None
-    assert (tmp_path / "f").stat().st_size == 2 * SLOT_BYTES
-
-
-def test_the_newest_payload_counts(tmp_path: Path) -> None:
-    for count in range(1, 5):
-        written(tmp_path / "f", f"value {count}".encode())
-        assert payload_of(tmp_path / "f") == f"value {count}".encode()
-    assert (tmp_path / "f").stat().st_size == 2 * SLOT_BYTES
-
-
-@pytest.mark.parametrize("at", [0, 4, 8, 20, 25])
-def test_a_torn_slot_leaves_the_other(tmp_path: Path, at: int) -> None:
-    written(tmp_path / "f", b"first", b"second")  # sequences 1 and 2: slots 1 and 0
-    flip(tmp_path / "f", at)
-    assert payload_of(tmp_path / "f") == b"first"
-    written(tmp_path / "f", b"third")
-    assert payload_of(tmp_path / "f") == b"third"
-
-
-def test_a_torn_sector_reaches_one_slot_only(tmp_path: Path) -> None:
-    written(tmp_path / "f", b"first", b"second")
-    overwrite(tmp_path / "f", 0, os.urandom(4096))
-    assert payload_of(tmp_path / "f") == b"first"
-
-
-def test_two_broken_slots_are_damage(tmp_path: Path) -> None:
-    written(tmp_path / "f", b"first", b"second")
-    flip(tmp_path / "f", 20)
-    flip(tmp_path / "f", SLOT_BYTES + 20)
-    with pytest.raises(DamagedError, match="neither of its two slots"):
-        SlotFile(tmp_path / "f")
-
-
-@pytest.mark.parametrize("size", [0, 100, SLOT_BYTES])
-def test_a_file_whose_making_was_cut_is_filled_up(tmp_path: Path, size: int) -> None:
-    (tmp_path / "f").write_bytes(bytes(size))
-    assert payload_of(tmp_path / "f") is None
-    assert (tmp_path / "f").stat().st_size == 2 * SLOT_BYTES
-
-
-def test_a_payload_too_long_is_refused(tmp_path: Path) -> None:
-    file = SlotFile(tmp_path / "f")
-    with pytest.raises(StorageError, match="do not fit"):
-        file.write(bytes(SLOT_BYTES))
-    file.close()
-
-
-def test_a_failed_write_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = SlotFile(tmp_path / "f")
-
-    def fails(*_: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(slots.os, "fdatasync", fails)
-    with pytest.raises(StorageError, match="Input/output error"):
-        file.write(b"x")
-    assert file.payload is None
-    file.close()
+from tests.unit.dledger.logs import flip, written
 
 
 def hard_state(folder: Path) -> tuple[int, str | None]:
@@ -102,11 +25,43 @@ def hard_state(folder: Path) -> tuple[int, str | None]:
     return state.term, state.vote
 
 
-def test_term_and_vote_come_back(tmp_path: Path) -> None:
+def test_term_vote_and_standing_come_back(tmp_path: Path) -> None:
     assert hard_state(tmp_path) == (0, None)
+    for term, vote, standing in (
+        (4, NodeId("n1"), Standing.EMPTY),
+        (5, None, Standing.DAMAGED),
+        (5, NodeId("n2"), Standing.MEMBER),
+    ):
+        state = HardState(tmp_path)
+        state.save(term, vote, standing)
+        assert (state.term, state.vote, state.standing) == (term, vote, standing)
+        state.close()
+        state = HardState(tmp_path)
+        assert (state.term, state.vote, state.standing) == (term, vote, standing)
+        assert (state.present, state.earlier_form) == (True, False)
+        state.close()
+
+
+def test_a_hard_state_without_standing_is_a_members(tmp_path: Path) -> None:
+    """As the first release wrote it."""
+    written(tmp_path / "hardstate", msgpack.packb((7, "n2")))
     state = HardState(tmp_path)
-    state.save(4, NodeId("n1"))
-    state.save(5, None)
+    assert (state.term, state.vote, state.standing) == (7, "n2", Standing.MEMBER)
+    assert (state.present, state.earlier_form) == (True, True)
+    state.close()
+
+
+def test_a_hard_state_that_nobody_can_read_is_known_as_such(tmp_path: Path) -> None:
+    state = HardState(tmp_path)
+    state.save(4, NodeId("n1"), Standing.MEMBER)
+    state.close()
+    flip(tmp_path / "hardstate", 20)
+    flip(tmp_path / "hardstate", 4096 + 20)
+    (tmp_path / "currterm").write_text("currTerm=7\nvoteLeader=n2\n")
+    state = HardState(tmp_path)
+    assert (state.term, state.vote, state.present) == (0, None, False)
+    assert "hardstate: damaged at byte 0" in str(state.damage)
+    state.save(5, None, Standing.DAMAGED)
     state.close()
     assert hard_state(tmp_path) == (5, None)
 
@@ -120,9 +75,12 @@ def test_term_and_vote_come_back(tmp_path: Path) -> None:
         pytest.param("", (0, None), id="empty"),
     ],
 )
-def test_javas_currterm_is_taken_over_once(tmp_path: Path, text: str, expected: object) -> None:
+def test_javas_currterm_is_taken_over_once(tmp_path: Path, text: str, expected: Any) -> None:
     (tmp_path / "currterm").write_text(text)
-    assert hard_state(tmp_path) == expected
+    state = HardState(tmp_path)
+    assert (state.term, state.vote, state.present) == (*expected, False)
+    state.save(state.term, state.vote, Standing.MEMBER)
+    state.close()
     (tmp_path / "currterm").write_text("currTerm=99\nvoteLeader=n0\n")
     assert hard_state(tmp_path) == expected
 
@@ -140,13 +98,24 @@ def test_a_currterm_that_is_no_number_is_damage(tmp_path: Path) -> None:
         HardState(tmp_path)
 
 
-def test_a_hard_state_of_another_version_is_refused(tmp_path: Path) -> None:
-    written(tmp_path / "hardstate", b"\x93\x01\x02\x03")
-    with pytest.raises(StorageError, match="another version"):
-        HardState(tmp_path)
-    written(tmp_path / "mark", b"\x93\x01\x02\x03")
-    with pytest.raises(StorageError, match="another version"):
-        MarkFile(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "opener"),
+    [
+        ("hardstate", HardState),
+        ("mark", MarkFile),
+        ("begin", BeginFile),
+        ("life", LifeFile),
+        ("damage", SuspectFile),
+    ],
+)
+def test_files_of_another_program_are_refused(tmp_path: Path, name: str, opener: Any) -> None:
+    written(tmp_path / name, msgpack.packb([99, 1, 2]))
+    with pytest.raises(CallerError, match=f"{name} has format version 99.*Install the ledgermq"):
+        opener(tmp_path)
+    for stranger in ([1], [], 5, "x", ["x", 1, 2, 3]):
+        written(tmp_path / name, msgpack.packb(stranger))
+        with pytest.raises(StorageError, match="another program"):
+            opener(tmp_path)
 
 
 def test_the_mark_comes_back(tmp_path: Path) -> None:
@@ -159,6 +128,13 @@ def test_the_mark_comes_back(tmp_path: Path) -> None:
     marks.close()
 
 
+def test_a_mark_of_the_first_release_is_read(tmp_path: Path) -> None:
+    written(tmp_path / "mark", msgpack.packb((4, 500, 77, 3, True, 9)))
+    marks = MarkFile(tmp_path)
+    assert marks.mark == Mark(4, 500, 77, 3, clean=True, cut=9)
+    marks.close()
+
+
 # --- identity -------------------------------------------------------------------------------------
 
 
@@ -167,8 +143,17 @@ def identity(folder: Path, data_folder: Path | None = None, **changes: Any) -> S
     return StoreIdentity(folder, data_folder=data_folder, **(wanted | changes))
 
 
+def made(folder: Path) -> Path:
+    store = identity(folder)
+    store.save()
+    store.close()
+    return folder / "identity.json"
+
+
 def test_the_store_id_stays(tmp_path: Path) -> None:
     first = identity(tmp_path / "a")
+    assert (first.found, first.damage) == (False, None)
+    first.save()
     first.close()
     again = identity(tmp_path / "a")
     other = identity(tmp_path / "b")
@@ -186,25 +171,47 @@ def test_the_store_id_stays(tmp_path: Path) -> None:
     ],
 )
 def test_another_nodes_store_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    identity(tmp_path).close()
+    made(tmp_path)
     with pytest.raises(CallerError, match=text):
         identity(tmp_path, **changes)
     identity(tmp_path).close()  # the refusal has left no lock behind
 
 
 def test_a_store_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    identity(tmp_path).close()
-    path = tmp_path / "identity.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
-    with pytest.raises(CallerError, match="format version 2"):
+    path = made(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    with pytest.raises(CallerError, match=r"identity\.json has format version 3; .* up to 2"):
         identity(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\xff"])
+def test_a_store_of_the_first_release_is_taken(tmp_path: Path) -> None:
+    values = {"version": 1, "storeId": "abc", "group": "G", "selfId": "n0", "segmentBytes": 4096}
+    (tmp_path / "identity.json").write_text(json.dumps(values))
+    store = identity(tmp_path)
+    assert (store.store_id, store.found, store.damage) == ("abc", True, None)
+    store.close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\xff", "5", '{"version": "x"}'])
 def test_a_broken_identity_is_damage(tmp_path: Path, text: str) -> None:
     (tmp_path / "identity.json").write_text(text, encoding="latin-1")
-    with pytest.raises(DamagedError, match=r"identity\.json: damaged at byte 0"):
-        identity(tmp_path)
+    store = identity(tmp_path)
+    assert "identity.json: damaged at byte 0" in str(store.damage)
+    assert store.store_id
+    store.save()
+    store.close()
+    again = identity(tmp_path)
+    assert (again.store_id, again.damage) == (store.store_id, None)
+    again.close()
+
+
+def test_a_changed_letter_of_the_identity_is_noticed(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace('"group": "G"', '"group": "H"'))
+    store = identity(tmp_path)
+    assert "check does not fit" in str(store.damage)
+    store.close()
 
 
 _HOLD = """

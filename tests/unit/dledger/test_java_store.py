@@ -8,6 +8,7 @@ from ledgermq.dledger.errors import DamagedError
 from ledgermq.dledger.store import entry
 from ledgermq.dledger.store.hard_state import HardState
 from ledgermq.dledger.store.ledger import Ledger
+from ledgermq.dledger.store.member_store import MemberStore
 from ledgermq.dledger.store.recovery import open_ledger, term_runs
 from ledgermq.remoting.message import peek_record
 from tests.golden.captured import STORES, files, manifest, messages, rebuild
@@ -92,8 +93,11 @@ def test_term_and_vote_of_java_count(store: str, tmp_path: Path) -> None:
 def test_a_log_whose_beginning_java_has_deleted_is_refused_and_kept(tmp_path: Path) -> None:
     folder, segment_bytes = rebuilt("dledger-4.9.5/clean", tmp_path)
     (folder / "data" / "00000000000000000000").unlink()
-    with pytest.raises(DamagedError, match=r"00000000000000000000.*the file is gone"):
-        open_ledger(folder, segment_bytes)
+    ledger = open_ledger(folder, segment_bytes)
+    assert "00000000000000000000: damaged at byte 0: the file is gone" in str(ledger.damage)
+    crash(ledger)
+    with pytest.raises(DamagedError, match=r"the file is gone.*the program that wrote it"):
+        MemberStore(folder, None, group="G", self_id="n0", segment_bytes=segment_bytes)
     assert len(list((folder / "data").iterdir())) == 2
 
 
@@ -102,7 +106,7 @@ def test_a_broken_header_in_the_middle_is_no_torn_tail(tmp_path: Path) -> None:
     path = folder / "data" / "00000000000000000000"
     flip(path, 7)
     with pytest.raises(DamagedError, match="damaged at byte 0: entry 0 is broken"):
-        open_ledger(folder, segment_bytes)
+        MemberStore(folder, None, group="G", self_id="n0", segment_bytes=segment_bytes)
 
 
 def test_a_torn_last_entry_of_java_is_dropped(tmp_path: Path) -> None:

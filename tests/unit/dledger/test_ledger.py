@@ -7,26 +7,24 @@ from typing import Any
 
 import pytest
 
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import (
     CallerError,
-    DamagedError,
     DiskFullError,
     InvariantError,
     StorageError,
 )
-from ledgermq.dledger.store import entry, segments
+from ledgermq.dledger.store import entry
 from ledgermq.dledger.store.entry_index import EntryIndex
-from ledgermq.dledger.store.ledger import Ledger
 from ledgermq.dledger.store.recovery import open_ledger, term_runs
 from tests.unit.dledger.logs import (
     SEGMENT_BYTES,
     append,
+    copied,
     crash,
     entries,
-    flip,
     head,
     open_small,
-    overwrite,
     place,
 )
 
@@ -34,15 +32,15 @@ BODIES = [bytes([65 + i]) * 900 for i in range(10)]
 
 
 def full(name: str, after: int = 0) -> Any:
-    """`os.<name>` that finds no room after some calls."""
-    real, calls = getattr(os, name), iter(range(1 << 30))
+    """A call of the disk that finds no room after some calls."""
+    real, calls = getattr(OsDisk, name), iter(range(1 << 30))
 
     def call(*args: Any) -> Any:
         if next(calls) >= after:
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
 
-    return call
+    return staticmethod(call)
 
 
 def test_bytes_of_an_entry_and_its_index_unit(tmp_path: Path) -> None:
@@ -119,7 +117,7 @@ def test_staged_entries_are_nowhere_until_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", range(4))
-@pytest.mark.parametrize("call", ["pwrite", "ftruncate"])
+@pytest.mark.parametrize("call", ["pwrite", "truncate"])
 def test_a_full_disk_appends_nothing_and_reads_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int, call: str
 ) -> None:
@@ -127,7 +125,7 @@ def test_a_full_disk_appends_nothing_and_reads_go_on(
     append(ledger, BODIES[:2])
     for body in BODIES[2:]:
         ledger.stage(1, body)
-    monkeypatch.setattr(segments.os, call, full(call, after if call == "pwrite" else 0))
+    monkeypatch.setattr(OsDisk, call, full(call, after if call == "pwrite" else 0))
     with pytest.raises(DiskFullError):
         ledger.write_staged()
     assert ledger.end_index == 1
@@ -156,7 +154,7 @@ def test_what_a_failed_write_left_is_zeroed(
             data = bytes(data)[: 1000 - at]
         return real(fd, data, at)
 
-    monkeypatch.setattr(segments.os, "pwrite", pwrite)
+    monkeypatch.setattr(OsDisk, "pwrite", staticmethod(pwrite))
     for body in (b"a" * 300, b"b" * 300, b"c" * 900):
         ledger.stage(1, body)
     with pytest.raises(DiskFullError):
@@ -192,16 +190,6 @@ def test_no_room_for_the_entry_index_fails_no_append(
 
 
 # --- a follower's copies ----------------------------------------------------------------------
-
-
-def copied(source: Ledger, first: int, last: int) -> bytes:
-    """As a push carries them: across segments."""
-    parts, at = [], first
-    while at <= last:
-        data, at = source.read_entries(at, last, 1 << 30)
-        parts.append(data)
-        at += 1
-    return b"".join(parts)
 
 
 def test_a_copy_has_the_same_bytes(tmp_path: Path) -> None:
@@ -292,89 +280,10 @@ def test_a_cut_that_fails_stops_the_node(
     ledger = open_small(tmp_path)
     append(ledger, BODIES)
 
-    def unlink(_: Path) -> None:
+    def remove(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(OsDisk, "remove", remove)
     with pytest.raises(StorageError, match="the cut of entry 2 failed"):
         ledger.truncate(2)
     crash(ledger)
-
-
-# --- reads ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", range(10))
-@pytest.mark.parametrize("max_bytes", [0, 947, 948, 949, 3000, 1 << 20])
-def test_cache_and_files_agree(tmp_path: Path, first: int, max_bytes: int) -> None:
-    ledger = open_small(tmp_path)
-    append(ledger, BODIES[:3])
-    append(ledger, BODIES[3:4])
-    append(ledger, BODIES[4:])
-    for last in range(first, 12):
-        data, reached = ledger.read_entries(first, last, max_bytes)
-        found = ledger.cached_entries(first, last, max_bytes)
-        assert found is not None
-        assert first <= reached <= found[1] <= min(last, 9)
-        assert found[0].startswith(data)
-        assert len(found[0]) == 948 * (found[1] - first + 1)
-        assert len(found[0]) <= max(max_bytes, 948)
-        in_segment = 4 - first % 4
-        assert reached - first + 1 == min(in_segment, found[1] - first + 1)
-    ledger.close(0)
-
-
-def test_an_entry_beyond_the_end_is_no_answer(tmp_path: Path) -> None:
-    ledger = open_small(tmp_path)
-    append(ledger, BODIES[:1])
-    with pytest.raises(StorageError, match="no unit of entry 1"):
-        ledger.read_entries(1, 1, 100)
-    assert ledger.cached_entries(1, 1, 100) is None
-    ledger.close(0)
-
-
-HEADER_FIELDS = {"magic": 3, "size": 7, "index": 15, "term": 23, "pos": 31, "channel": 35}
-
-
-@pytest.mark.parametrize("byte", [*HEADER_FIELDS.values(), 36, 40, 47, 48, 500, 947])
-def test_a_flipped_bit_is_named_not_returned(tmp_path: Path, byte: int) -> None:
-    ledger = open_small(tmp_path)
-    append(ledger, BODIES)
-    ledger.save_mark(9)
-    path, at, _ = place(ledger, 5)
-    flip(path, at + byte)
-    data, reached = ledger.read_entries(4, 9, 1 << 20)
-    assert (len(data), reached) == (948, 4)  # what is before it can still be had
-    with pytest.raises(DamagedError) as caught:
-        ledger.read_entries(5, 9, 1 << 20)
-    assert (caught.value.path, caught.value.offset) == (path, at)
-    assert "let the node be filled from the leader, while all others run" in str(caught.value)
-    crash(ledger)
-
-
-def test_damage_before_the_entry_is_named_too(tmp_path: Path) -> None:
-    ledger = open_small(tmp_path)
-    append(ledger, BODIES)
-    path, at, size = place(ledger, 4)
-    overwrite(path, at, bytes(size))
-    with pytest.raises(DamagedError, match=f"{path}: damaged at byte {at}"):
-        ledger.read_entries(5, 9, 1)
-    overwrite(path, at, entry.encode(7, 1, 4096, BODIES[4], 0)[0])
-    with pytest.raises(DamagedError, match="entry 4 is not here"):
-        ledger.read_entries(5, 9, 1)
-    crash(ledger)
-
-
-def test_an_entry_larger_than_any_read(tmp_path: Path) -> None:
-    size = (5 << 20) + 7
-    ledger = open_ledger(tmp_path, 8 << 20)
-    big = os.urandom(size)
-    append(ledger, [b"a", big, b"b"])
-    crash(ledger)
-    overwrite(tmp_path / "data" / "00000000000000000000", 49 + 48 + 4_900_000, b"????")
-    with pytest.raises(DamagedError, match="entry 1 is broken, entry 2 behind it"):
-        open_ledger(tmp_path, 8 << 20)
-    overwrite(tmp_path / "data" / "00000000000000000000", 49 + 48, big)
-    ledger = open_ledger(tmp_path, 8 << 20)
-    assert entries(ledger, max_bytes=1) == [(1, b"a"), (1, big), (1, b"b")]
-    ledger.close(0)

@@ -2,44 +2,32 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ledgermq.dledger.errors import CallerError, DamagedError
+from ledgermq.dledger.ids import Standing
 from ledgermq.dledger.store import entry
 from ledgermq.dledger.store.ledger import Ledger
-from ledgermq.dledger.store.member_store import MemberStore
 from ledgermq.dledger.store.recovery import open_ledger, term_runs
 from tests.unit.dledger.logs import (
+    BODIES,
     SEGMENT_BYTES,
     append,
+    copied,
     crash,
     entries,
+    files_of,
     flip,
     head,
+    marked_at,
     open_small,
     overwrite,
     place,
+    reopened,
 )
-
-BODIES = [bytes([65 + i]) * 900 for i in range(10)]
-
-
-def marked_at(folder: Path, marked: int, bodies: list[bytes] = BODIES) -> Ledger:
-    """A log whose first `marked` entries are below the mark."""
-    ledger = open_small(folder)
-    append(ledger, bodies[:marked])
-    ledger.save_mark(marked - 1)
-    append(ledger, bodies[marked:])
-    return ledger
-
-
-def reopened(folder: Path) -> list[tuple[int, bytes]]:
-    ledger = open_small(folder)
-    found = entries(ledger)
-    ledger.close(0)
-    return found
 
 
 def test_an_empty_folder_becomes_an_empty_log(tmp_path: Path) -> None:
@@ -79,32 +67,50 @@ def test_a_broken_last_entry_is_a_torn_tail(tmp_path: Path, byte: int) -> None:
 
 @pytest.mark.parametrize("broken", range(3, 9))
 @pytest.mark.parametrize("count", [1, 2])
-def test_broken_entries_with_intact_ones_behind_are_damage(
-    tmp_path: Path, broken: int, count: int
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_broken_entries_past_the_mark_with_intact_ones_behind_are_a_lost_tail(
+    tmp_path: Path, broken: int, count: int, zeroed: bool
 ) -> None:
     """Also across the end of a segment: entries 0..3, 4..7, 8..9 share one each."""
     ledger = marked_at(tmp_path, 3)
     places = [place(ledger, i) for i in range(broken, min(broken + count, 9))]
     crash(ledger)
-    for path, at, _ in places:
-        flip(path, at + 300)
-    path, at, _ = places[0]
-    with pytest.raises(DamagedError) as caught:
-        open_small(tmp_path)
-    assert (caught.value.path, caught.value.offset) == (path, at)
-    assert f"entry {broken} is broken" in str(caught.value)
+    for path, at, size in places:
+        if zeroed:
+            overwrite(path, at, bytes(size))
+        else:
+            flip(path, at + 300)
+    found = files_of(tmp_path)
+    for _ in range(2):  # nothing is touched: it looks the same to each start
+        ledger = open_small(tmp_path)
+        path, at, _ = places[0]
+        assert ledger.damage is not None
+        assert (ledger.damage.path, ledger.damage.offset) == (path, at)
+        assert f"entry {broken} is broken" in str(ledger.damage)
+        assert ledger.standing_hint is Standing.LOST
+        assert entries(ledger) == [(1, b) for b in BODIES[:broken]]
+        ledger.save_mark(broken - 1)
+        assert ledger.marks.mark.index == broken - 1
+        ledger.close(0)
+        assert files_of(tmp_path) == found
+    ledger = open_small(tmp_path)
+    append(ledger, [BODIES[broken]])  # the same bytes: its old followers would continue it
+    crash(ledger)
+    ledger = open_small(tmp_path)
+    assert (ledger.damage, ledger.standing_hint) == (None, Standing.MEMBER)
+    assert entries(ledger) == [(1, b) for b in BODIES[: broken + 1]]
+    ledger.close(0)
 
 
-def test_a_lost_page_ends_the_log_and_nothing_behind_it_comes_back(tmp_path: Path) -> None:
+def test_a_lost_last_page_is_a_torn_tail(tmp_path: Path) -> None:
     ledger = marked_at(tmp_path, 3)
-    path, at, size = place(ledger, 5)
+    path, at, size = place(ledger, 9)
     crash(ledger)
     overwrite(path, at, bytes(size))
     ledger = open_small(tmp_path)
-    assert entries(ledger) == [(1, b) for b in BODIES[:5]]
-    append(ledger, [BODIES[5]])  # the same bytes: its old followers would continue it
-    crash(ledger)
-    assert reopened(tmp_path) == [(1, b) for b in BODIES[:6]]
+    assert (ledger.damage, ledger.standing_hint) == (None, Standing.MEMBER)
+    assert entries(ledger) == [(1, b) for b in BODIES[:9]]
+    ledger.close(0)
 
 
 def test_stale_bytes_far_behind_the_end_are_cleared(tmp_path: Path) -> None:
@@ -117,16 +123,57 @@ def test_stale_bytes_far_behind_the_end_are_cleared(tmp_path: Path) -> None:
     assert path.read_bytes()[20 << 20 : (20 << 20) + 5] == bytes(5)
 
 
+def damage_of(ledger: Ledger) -> tuple[object, int]:
+    assert ledger.damage is not None
+    return ledger.damage.path, ledger.damage.offset
+
+
+def repaired(ledger: Ledger, leader: Ledger) -> list[tuple[int, bytes]]:
+    """Filled from a leader's log, closed, and opened again."""
+    first = ledger.end_index + 1
+    ledger.append_copied(copied(leader, first, leader.end_index), first)
+    ledger.close(0)
+    again = open_ledger(ledger.marks.folder, SEGMENT_BYTES)
+    assert (again.damage, again.standing_hint) == (None, Standing.MEMBER)
+    found = entries(again)
+    for index in range(again.begin.index, again.end_index + 1):
+        again.verify(index, 1)
+    again.close(0)
+    return found
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = open_small(tmp_path / "leader")
+    append(ledger, BODIES)
+    yield ledger
+    crash(ledger)
+
+
 @pytest.mark.parametrize("index", [0, 4, 9])
-def test_the_end_must_reach_the_mark(tmp_path: Path, index: int) -> None:
-    ledger = marked_at(tmp_path, 10)
+@pytest.mark.parametrize("indexed", [True, False])
+def test_the_end_must_reach_the_mark(
+    tmp_path: Path, leader: Ledger, index: int, indexed: bool
+) -> None:
+    folder = tmp_path / "a"
+    ledger = marked_at(folder, 10)
     path, at, size = place(ledger, index)
     crash(ledger)
-    shutil.rmtree(tmp_path / "index")  # so that every entry is looked at
+    if not indexed:
+        shutil.rmtree(folder / "index")  # so that every entry is looked at
     overwrite(path, at, bytes(size))
-    with pytest.raises(DamagedError) as caught:
-        open_small(tmp_path)
-    assert (caught.value.path, caught.value.offset) == (path, at)
+    found = files_of(folder)
+    for _ in range(2):
+        # With an index the start looks at some places only: where it is told to, among others.
+        ledger = open_small(folder, suspect=int(path.name) + at if index < 9 else None)
+        assert damage_of(ledger) == (path, at)
+        assert "but 9 was on disk" in str(ledger.damage)
+        assert ledger.standing_hint is Standing.DAMAGED
+        assert entries(ledger) == [(1, b) for b in BODIES[:index]]
+        ledger.save_mark(9)
+        ledger.close(9)
+        assert files_of(folder) == found
+    assert repaired(open_small(folder, suspect=0), leader) == [(1, b) for b in BODIES]
 
 
 def test_the_entry_at_the_mark_is_looked_at(tmp_path: Path) -> None:
@@ -134,41 +181,52 @@ def test_the_entry_at_the_mark_is_looked_at(tmp_path: Path) -> None:
     path, at, _ = place(ledger, 9)
     crash(ledger)
     flip(path, at + 15)
-    with pytest.raises(DamagedError, match=f"{path}: damaged at byte {at}: entry 9 is not here"):
-        open_small(tmp_path)
+    ledger = open_small(tmp_path)
+    assert (damage_of(ledger), ledger.end_index) == ((path, at), 8)
+    crash(ledger)
     overwrite(path, at, bytes(48))
-    with pytest.raises(DamagedError, match=f"{path}: damaged at byte {at}: no entry"):
-        open_small(tmp_path)
+    ledger = open_small(tmp_path)
+    assert (damage_of(ledger), ledger.end_index) == ((path, at), 8)
+    crash(ledger)
 
 
 @pytest.mark.parametrize(
-    ("name", "missing"),
+    ("name", "left"),
     [
-        pytest.param("00000000000000000000", "00000000000000000000", id="the first"),
-        pytest.param("00000000000000004096", "00000000000000004096", id="one between"),
-        pytest.param("00000000000000008192", "00000000000000008192", id="the last"),
+        pytest.param("00000000000000000000", 0, id="the first"),
+        pytest.param("00000000000000004096", 4, id="one between"),
+        pytest.param("00000000000000008192", 8, id="the last"),
     ],
 )
 @pytest.mark.parametrize("marked", [0, 10])
+@pytest.mark.parametrize("how", ["gone", "empty", "cut"])
 def test_a_missing_file_is_damage_and_the_others_stay(
-    tmp_path: Path, name: str, missing: str, marked: int
+    tmp_path: Path, leader: Ledger, name: str, left: int, marked: int, how: str
 ) -> None:
-    crash(marked_at(tmp_path, marked))
-    (tmp_path / "data" / name).unlink()
-    left = sorted(p.name for p in (tmp_path / "data").iterdir())
-    if marked or name != "00000000000000008192":
-        with pytest.raises(DamagedError, match=missing):
-            open_small(tmp_path)
-        assert sorted(p.name for p in (tmp_path / "data").iterdir()) == left
+    folder = tmp_path / "a"
+    crash(marked_at(folder, marked))
+    path = folder / "data" / name
+    path.unlink() if how == "gone" else os.truncate(path, 0 if how == "empty" else 500)
+    stay = sorted(p.name for p in (folder / "data").iterdir())
+    ledger = open_small(folder)
+    assert entries(ledger) == [(1, b) for b in BODIES[:left]]
+    if marked or left < 8:
+        assert ledger.standing_hint is (Standing.DAMAGED if marked else Standing.LOST)
+        assert damage_of(ledger) == (path, 0)
+        assert ("the file is gone" in str(ledger.damage)) == (how == "gone")
     else:
-        assert len(reopened(tmp_path)) == 8
+        assert (ledger.damage, ledger.standing_hint) == (None, Standing.MEMBER)
+    if how == "gone":
+        assert sorted(p.name for p in (folder / "data").iterdir()) == stay
+    assert repaired(ledger, leader) == [(1, b) for b in BODIES]
 
 
-def test_a_log_without_any_file_but_with_a_mark_is_damage(tmp_path: Path) -> None:
-    crash(marked_at(tmp_path, 10))
-    shutil.rmtree(tmp_path / "data")
-    with pytest.raises(DamagedError, match=r"files are gone, but entries 0\.\.9 were on disk"):
-        open_small(tmp_path)
+def test_a_log_without_any_file_but_with_a_mark_is_damage(tmp_path: Path, leader: Ledger) -> None:
+    crash(marked_at(tmp_path / "a", 10))
+    shutil.rmtree(tmp_path / "a" / "data")
+    ledger = open_small(tmp_path / "a")
+    assert "the file is gone: the log ends at entry -1, but 9 was on disk" in str(ledger.damage)
+    assert repaired(ledger, leader) == [(1, b) for b in BODIES]
 
 
 def test_another_segment_size_is_refused(tmp_path: Path) -> None:
@@ -220,7 +278,7 @@ def test_a_run_of_units_that_disagrees_with_the_data_is_named(tmp_path: Path) ->
     ledger = marked_at(tmp_path, 10)
     path, at, size = place(ledger, 0)
     overwrite(path, at, bytes(size))
-    with pytest.raises(DamagedError, match=r"index.*damaged at byte 0.*remove the folder"):
+    with pytest.raises(DamagedError, match=r"index.*damaged at byte 0.*made anew"):
         term_runs(ledger)
     crash(ledger)
 
@@ -230,43 +288,17 @@ def test_a_start_reads_what_is_past_the_mark_only(
 ) -> None:
     crash(marked_at(tmp_path, 8))
     taken: list[int] = []
-    real = Ledger.append_copied
+    real = Ledger.stage_copy
 
-    def append_copied(self: Ledger, data: bytes, first: int) -> None:
-        taken.extend(h.log_index for _, h in entry.walk(data))
-        real(self, data, first)
+    def stage_copy(self: Ledger, data: bytes, at: int, header: entry.EntryHeader) -> None:
+        taken.append(header.log_index)
+        real(self, data, at, header)
 
-    monkeypatch.setattr(Ledger, "append_copied", append_copied)
+    monkeypatch.setattr(Ledger, "stage_copy", stage_copy)
     assert len(reopened(tmp_path)) == 10
     assert taken == [8, 9]
     assert len(reopened(tmp_path)) == 10
     assert taken == [8, 9]
-
-
-# --- everything of a member -----------------------------------------------------------------------
-
-
-def member_store(folder: Path) -> MemberStore:
-    return MemberStore(folder, None, group="G", self_id="n0", segment_bytes=SEGMENT_BYTES)
-
-
-def test_a_store_that_cannot_be_opened_is_let_go(tmp_path: Path) -> None:
-    store = member_store(tmp_path)
-    append(store.ledger, BODIES)
-    store.close(9)
-    path = tmp_path / "data" / "00000000000000000000"
-    path.rename(tmp_path / "elsewhere")
-    for _ in range(2):  # the second finds no lock of the first
-        with pytest.raises(DamagedError, match="the file is gone"):
-            member_store(tmp_path)
-    (tmp_path / "elsewhere").rename(path)
-    store = member_store(tmp_path)
-    assert len(entries(store.ledger)) == 10
-    store.ledger.stage(1, b"never written")
-    store.close(9)
-    store = member_store(tmp_path)
-    assert (store.ledger.end_index, store.ledger.marks.mark.clean) == (9, False)
-    store.close(None)
 
 
 def test_entries_of_a_foreign_log_behind_ours_are_not_taken(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import CallerError, DiskFullError, StorageError
-from ledgermq.dledger.store import segments
 from ledgermq.dledger.store.segments import Segments
 from tests.unit.dledger.logs import overwrite
 
@@ -89,27 +89,45 @@ def test_other_files_and_files_just_made_are_no_trouble(tmp_path: Path) -> None:
     s.close()
 
 
-def test_only_the_last_file_may_have_lost_its_end(tmp_path: Path) -> None:
+def test_a_file_may_have_lost_its_end_where_the_size_is_known(tmp_path: Path) -> None:
     (tmp_path / "00000000000000000000").write_bytes(b"x" * 100)
+    (tmp_path / "00000000000000004096").write_bytes(bytes(SIZE))
+    with pytest.raises(CallerError, match="100 bytes"):
+        Segments(tmp_path, SIZE)
     s = Segments(tmp_path, SIZE, mend_size=True)
+    assert s.whole == {SIZE}
     assert s.read(90, 20) == b"x" * 10 + bytes(10)
     s.close()
-    (tmp_path / "00000000000000004096").write_bytes(bytes(SIZE))
-    os.truncate(tmp_path / "00000000000000000000", 100)
-    with pytest.raises(CallerError, match="100 bytes"):
+    (tmp_path / "00000000000000000000").write_bytes(bytes(SIZE + 1))
+    with pytest.raises(CallerError, match="4097 bytes"):
         Segments(tmp_path, SIZE, mend_size=True)
 
 
+def test_dropped_files_are_closed_in_the_end(tmp_path: Path) -> None:
+    s = Segments(tmp_path, SIZE)
+    before = open_fds()
+    for _ in range(100):
+        s.write(0, b"abc")
+        s.write(SIZE, b"def")
+        s.drop_below(SIZE)
+        assert s.bases == [SIZE]
+        s.drop_from(0)
+    assert s.bases == []
+    assert open_fds() - before <= 64
+    assert list(tmp_path.iterdir()) == []
+    s.close()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("call", ["pwrite", "ftruncate"])
+@pytest.mark.parametrize("call", ["pwrite", "truncate"])
 def test_a_full_disk_has_an_error_of_its_own_and_costs_no_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     s = Segments(tmp_path, SIZE)
     s.write(0, b"abc")
     before = open_fds()
-    monkeypatch.setattr(segments.os, call, fails_with(number))
-    pos = SIZE if call == "ftruncate" else 3
+    monkeypatch.setattr(OsDisk, call, fails_with(number))
+    pos = SIZE if call == "truncate" else 3
     for _ in range(3):
         with pytest.raises(DiskFullError, match="no room"):
             s.write(pos, b"def")
@@ -126,8 +144,9 @@ def test_other_failures_are_for_the_operator(
 ) -> None:
     s = Segments(tmp_path, SIZE)
     s.write(0, b"abc")
-    for call in ("pwrite", "fdatasync", "pread", "preadv"):
-        monkeypatch.setattr(segments.os, call, fails_with(errno.EIO))
+    for call in ("pwrite", "fdatasync", "pread"):
+        monkeypatch.setattr(OsDisk, call, fails_with(errno.EIO))
+    monkeypatch.setattr(os, "preadv", fails_with(errno.EIO))
     with pytest.raises(StorageError, match="write failed: Input"):
         s.write(0, b"abc")
     with pytest.raises(StorageError, match="fdatasync failed: Input"):
@@ -146,7 +165,7 @@ def test_after_a_failed_sync_no_other_one_proves_anything(
     """The kernel tells of a failed write-back once; the pages may be gone."""
     s = Segments(tmp_path, SIZE)
     s.write(0, b"abc")
-    monkeypatch.setattr(segments.os, "fdatasync", fails_with(errno.EIO))
+    monkeypatch.setattr(OsDisk, "fdatasync", fails_with(errno.EIO))
     with pytest.raises(StorageError, match="fdatasync failed"):
         s.sync()
     monkeypatch.undo()
@@ -157,8 +176,8 @@ def test_after_a_failed_sync_no_other_one_proves_anything(
 
 def test_a_short_write_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s = Segments(tmp_path, SIZE)
-    real = os.pwrite
-    monkeypatch.setattr(segments.os, "pwrite", lambda fd, data, at: real(fd, data[:3], at))
+    three = staticmethod(lambda fd, data, at: os.pwrite(fd, data[:3], at))
+    monkeypatch.setattr(OsDisk, "pwrite", three)
     s.write(5, b"0123456789")
     assert s.read(5, 10) == b"0123456789"
     s.close()
@@ -183,7 +202,7 @@ def test_reads_that_would_block(
             raise got
         return int(got)
 
-    monkeypatch.setattr(segments.os, "preadv", preadv)
+    monkeypatch.setattr(os, "preadv", preadv)
     for _ in range(2):
         assert s.read_nowait(0, 6) is expected
     s.close()
@@ -202,7 +221,7 @@ def test_sync_covers_each_file_written_since_the_last(
 ) -> None:
     s = Segments(tmp_path, SIZE)
     synced: list[int] = []
-    monkeypatch.setattr(segments.os, "fdatasync", synced.append)
+    monkeypatch.setattr(OsDisk, "fdatasync", staticmethod(synced.append))
     s.write(0, b"a")
     s.write(SIZE, b"a")
     s.sync()
@@ -260,7 +279,7 @@ def test_holes_are_found_or_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     s.close()
     overwrite(tmp_path / "00000000000000000000", 700_000, b"stale")
     for seek in (os.lseek, fails_with(errno.EINVAL)):
-        monkeypatch.setattr(segments.os, "lseek", seek)
+        monkeypatch.setattr(os, "lseek", seek)
         s = Segments(tmp_path, 1 << 20)
         s.clear_after(3)
         assert s.read(0, 1 << 20) == b"abc" + bytes((1 << 20) - 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledgermq.dledger.store import entry
+from ledgermq.dledger.store import entry, tail_cache
 from ledgermq.dledger.store.tail_cache import TailCache
 
 
@@ -60,6 +60,29 @@ def test_a_cut(index: int, end: int) -> None:
     assert cache.get(0, 99, 1000) == (batch(0, end), end)
     cache.add(end + 1, end + 2, batch(end + 1, end + 2))
     assert cache.get(0, 99, 1000) == (batch(0, end + 2), end + 2)
+
+
+def test_a_reader_far_behind_finds_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_cache, "_MAX_GONE", 10)
+    size = len(batch(0, 0))
+    cache = TailCache(50 * size)
+    for index in range(100):
+        cache.add(index, index, batch(index, index))
+        low = max(index - 49, 0)
+        for first in range(index + 1):
+            expected = (batch(first, first), first) if first >= low else None
+            assert cache.get(first, index, size) == expected
+    cache.truncate(75)
+    assert cache.get(74, 99, 1000) == (batch(74, 74), 74)
+    assert cache.get(50, 99, 3 * size) == (batch(50, 52), 52)
+
+
+def test_forgetting_everything() -> None:
+    cache = filled((4, 5), (6, 9))
+    cache.clear()
+    assert cache.get(6, 9, 100) is None
+    cache.add(50, 50, batch(50, 50))
+    assert cache.get(50, 50, 100) == (batch(50, 50), 50)
 
 
 def test_a_cut_of_everything() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledgermq.dledger.store import segments
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.store.recovery import open_ledger
 from ledgermq.dledger.store.zero_ahead import ZeroAhead
 from tests.unit.dledger.logs import append, crash, entries
@@ -67,7 +67,7 @@ def test_an_append_that_catches_up_waits(
             assert released.wait(20)
         return real(fd, data, at)
 
-    monkeypatch.setattr(segments.os, "pwrite", pwrite)
+    monkeypatch.setattr(OsDisk, "pwrite", staticmethod(pwrite))
     append(ledger, [b"a"])
     timer = threading.Timer(0.05, released.set)
     timer.start()
@@ -89,7 +89,7 @@ def test_no_room_for_zeros_is_no_matter(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(fd, data, at)
 
-    monkeypatch.setattr(segments.os, "pwrite", pwrite)
+    monkeypatch.setattr(OsDisk, "pwrite", staticmethod(pwrite))
     for body in (b"a", b"b"):
         append(ledger, [body])
         ledger.zero_ahead.settle()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-from ledgermq.dledger.ids import NodeId, RaftConfig
+from ledgermq.dledger.ids import NodeId, RaftConfig, Standing
 from ledgermq.dledger.raft.core import RaftCore
 from ledgermq.dledger.raft.effects import Effect, Fetch, Send, SendPush
 from ledgermq.dledger.raft.events import (
@@ -89,15 +89,25 @@ class Member:
         self.step(Fetched(peer, e.token, runs, size_bytes))
         return self.sent(Push, peer)[0]
 
-    def ack(self, peer: NodeId, session: int, match: int, **more: Any) -> tuple[Effect, ...]:
-        return self.receive(PushReply(peer, self.core.term, session, True, match), **more)
+    def ack(
+        self, peer: NodeId, session: int, match: int, standing: Standing = Standing.MEMBER
+    ) -> tuple[Effect, ...]:
+        term = self.core.term
+        return self.receive(PushReply(peer, term, session, True, match, standing=standing))
 
     def refuse(
-        self, peer: NodeId, session: int, prev: int, conflict: tuple[int, int]
+        self,
+        peer: NodeId,
+        session: int,
+        prev: int,
+        conflict: tuple[int, int],
+        standing: Standing = Standing.MEMBER,
     ) -> tuple[Effect, ...]:
         """Refusal of `prev`; conflict is (index, term)."""
         index, term = conflict
-        return self.receive(PushReply(peer, self.core.term, session, False, -1, prev, term, index))
+        return self.receive(
+            PushReply(peer, self.core.term, session, False, -1, prev, term, index, standing)
+        )
 
 
 # A member that has a term gives no vote just after its start; these started before that matters.
@@ -112,19 +122,22 @@ def member(
     vote: NodeId | None = None,
     commit: int = -1,
     self_id: NodeId = N0,
+    standing: Standing = Standing.MEMBER,
+    base: tuple[int, int] = (-1, -1),
     **config: Any,
 ) -> Member:
-    """A fresh process; `log` is (term, count) runs."""
+    """A fresh process; `log` is (term, count) runs behind `base`, which is (index, term)."""
     voters = tuple(NodeId(f"n{i}") for i in range(size))
-    term = max([0, *(t for t, _ in log)]) if term is None else term
+    term = max([0, base[1], *(t for t, _ in log)]) if term is None else term
     core = RaftCore(
         RaftConfig(self_id, voters, **config),
         LeastJitter(),
         -LONG_AGO_MS if term else 0,
         term=term,
         vote=vote,
-        log=LogView(log),
+        log=LogView(log, *base),
         commit=commit,
+        standing=standing,
     )
     return Member(core)
 
@@ -192,9 +205,11 @@ def heartbeat(term: int, *, sender: NodeId = N1, commit: int = -1, seq: int = 1)
     return Heartbeat(sender, term, commit, seq)
 
 
-def echo(sender: NodeId, term: int, seq: int) -> HeartbeatReply:
+def echo(
+    sender: NodeId, term: int, seq: int, standing: Standing = Standing.MEMBER
+) -> HeartbeatReply:
     """The follower hears it."""
-    return HeartbeatReply(sender, term, seq)
+    return HeartbeatReply(sender, term, seq, standing)
 
 
 def synced(**kwargs: Any) -> tuple[Member, dict[NodeId, int]]:

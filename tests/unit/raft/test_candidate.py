@@ -154,7 +154,9 @@ def voter(**kwargs) -> Member:
 def test_only_a_log_as_good_as_the_own_gets_a_vote(last, granted, pre):
     m = voter()
     m.receive(vote(N1, 4, last, pre=pre))
-    assert m.sent(VoteReply, N1) == [VoteReply(N0, 3 if pre else 4, 4, granted, pre)]
+    assert m.sent(VoteReply, N1) == [
+        VoteReply(N0, 3 if pre else 4, 4, granted, pre, holds_log=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_a_forced_vote_is_given_while_a_leader_is_heard():
     m = voter()
     m.receive(heartbeat(3))
     m.receive(vote(N2, 4, (9, 9), forced=True))
-    assert m.sent(VoteReply) == [VoteReply(N0, 4, 4, True, False)]
+    assert m.sent(VoteReply) == [VoteReply(N0, 4, 4, True, False, holds_log=True)]
 
 
 def test_a_granted_vote_waits_for_its_leader():

@@ -129,3 +129,141 @@ def test_runs(first, last, runs):
 def test_runs_outside_the_log_are_a_mistake(first, last):
     with pytest.raises(InvariantError, match=r"not in 0\.\.7"):
         LogView(RUNS).runs(first, last)
+
+
+# --- a log that does not begin at 0 ---------------------------------------------------------------
+
+BASE = (9, 2)  # 0..9 are gone
+HELD = ((2, 2), (5, 1), (6, 3))  # 10..11 of term 2, 12 of term 5, 13..15 of term 6
+
+
+def based() -> LogView:
+    return LogView(HELD, *BASE)
+
+
+def test_the_end_of_a_log_with_a_base():
+    assert (based().last_index, based().last_term) == (15, 6)
+    assert (LogView((), *BASE).last_index, LogView((), *BASE).last_term) == BASE
+
+
+@pytest.mark.parametrize(("index", "term"), [(9, 2), (10, 2), (12, 5), (15, 6)])
+def test_the_term_of_the_base_is_known(index, term):
+    assert based().term_at(index) == term
+
+
+@pytest.mark.parametrize("index", [8, -1, 16])
+def test_no_other_before_it(index):
+    with pytest.raises(InvariantError, match=r"not in 10\.\.15"):
+        based().term_at(index)
+
+
+@pytest.mark.parametrize(
+    ("index", "term", "held"),
+    [
+        pytest.param(9, 2, True, id="the base"),
+        pytest.param(9, 1, False, id="not with another term"),
+        pytest.param(8, 2, False, id="nothing before it"),
+        pytest.param(15, 6, True, id="the end"),
+        pytest.param(15, 5, False, id="not with another term either"),
+        pytest.param(16, 6, False, id="nothing behind it"),
+    ],
+)
+def test_holds(index, term, held):
+    assert based().holds(index, term) is held
+
+
+def test_entries_of_the_base_term_may_follow():
+    log = LogView((), *BASE)
+    log.append(2, 1)
+    assert log.runs(10, 10) == ((2, 1),)
+    with pytest.raises(InvariantError, match="append of 1 at term 1 behind term 2"):
+        log.append(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        pytest.param(16, (15, 6), id="nothing is there"),
+        pytest.param(13, (12, 5), id="a whole run"),
+        pytest.param(10, (9, 2), id="down to the base"),
+    ],
+)
+def test_truncate_leaves_the_base(first, last):
+    log = based()
+    log.truncate(first)
+    assert (log.last_index, log.last_term) == last
+
+
+def test_a_cut_before_the_base_is_a_mistake():
+    with pytest.raises(InvariantError, match="cut from 9 of a log that begins behind 9"):
+        based().truncate(9)
+
+
+@pytest.mark.parametrize(
+    ("index", "base", "runs"),
+    [
+        pytest.param(4, (9, 2), HELD, id="backwards"),
+        pytest.param(9, (9, 2), HELD, id="where it is"),
+        pytest.param(10, (10, 2), ((2, 1), (5, 1), (6, 3)), id="into a run"),
+        pytest.param(11, (11, 2), ((5, 1), (6, 3)), id="to the end of a run"),
+        pytest.param(12, (12, 5), ((6, 3),), id="over a whole run"),
+        pytest.param(14, (14, 6), ((6, 1),), id="into the last run"),
+        pytest.param(15, (15, 6), (), id="to the end"),
+    ],
+)
+def test_move_base(index, base, runs):
+    log = based()
+    log.move_base(index)
+    assert (log.base_index, log.base_term, log.last_index, log.last_term) == (*base, 15, 6)
+    assert log.runs(log.base_index + 1, 15) == runs
+    assert [log.term_at(i) for i in range(base[0], 16)] == [
+        based().term_at(i) for i in range(base[0], 16)
+    ]
+
+
+def test_a_base_past_the_end_is_a_mistake():
+    with pytest.raises(InvariantError, match=r"not in 10\.\.15"):
+        based().move_base(16)
+
+
+@pytest.mark.parametrize(("index", "first"), [(9, 9), (10, 10), (11, 10), (12, 12), (15, 13)])
+def test_first_of_term_with_a_base(index, first):
+    assert based().first_of_term_at(index) == first
+
+
+@pytest.mark.parametrize(("term", "index"), [(1, 9), (2, 11), (5, 12), (9, 15)])
+def test_last_at_or_below_term_with_a_base(term, index):
+    assert based().last_at_or_below_term(term) == index
+
+
+def test_without_entries_it_is_the_base():
+    assert LogView((), *BASE).last_at_or_below_term(1) == 9
+
+
+@pytest.mark.parametrize(
+    ("first", "runs", "divergence"),
+    [
+        pytest.param(3, ((1, 4),), 7, id="all before the base"),
+        pytest.param(3, ((1, 7),), 9, id="another term at the base"),
+        pytest.param(3, ((2, 7),), 10, id="up to the base"),
+        pytest.param(3, ((1, 2), (2, 7)), 12, id="across the base"),
+        pytest.param(3, ((1, 2), (2, 8)), 12, id="then another term"),
+        pytest.param(10, ((2, 2),), 12, id="behind the base"),
+    ],
+)
+def test_first_divergence_with_a_base(first, runs, divergence):
+    assert based().first_divergence(first, runs) == divergence
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "last"),
+    [
+        pytest.param(10, 1, 11, id="one run"),
+        pytest.param(11, 1, 11, id="the rest of one"),
+        pytest.param(11, 2, 12, id="two"),
+        pytest.param(11, 3, 15, id="all"),
+        pytest.param(11, 99, 15, id="no more than there are"),
+    ],
+)
+def test_last_within_runs(first, count, last):
+    assert based().last_within_runs(first, count) == last

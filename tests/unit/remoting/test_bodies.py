@@ -248,3 +248,9 @@ def test_random_bytes_give_a_body_or_a_peer_error(cls: type[Body], data: bytes) 
 def test_random_documents_give_a_body_or_a_peer_error(cls: type[Body], document: object) -> None:
     with suppress(PeerError):
         cls.decode(msgspec.json.encode(document))
+
+
+def test_a_heartbeat_of_megabytes_is_refused_before_it_is_read() -> None:
+    body = b'{"consumerDataSet":[' + b"{}," * 100_000 + b"{}]}"
+    with pytest.raises(PeerError, match="over the limit of 262144"):
+        HeartbeatData.decode(body)

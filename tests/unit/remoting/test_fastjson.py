@@ -130,7 +130,7 @@ def test_escapes() -> None:
         pytest.param("{1:NaN}", "a value expected at character 3", id="NaN"),
         pytest.param("{1:-}", "a value expected at character 3", id="minus alone"),
         pytest.param("[" * 65, "nested deeper than 64 at character 65", id="deep"),
-        pytest.param("{" * 65, "nested deeper than 64 at character 65", id="deep keys"),
+        pytest.param("{{{", "an object as key within a key at character 2", id="deep keys"),
         pytest.param("[" * 500_000, "nested deeper than 64", id="very deep"),
         pytest.param("9" * 5000, "more after the document's end at character 400", id="long"),
     ],
@@ -229,3 +229,16 @@ def test_random_text_gives_a_document_or_a_peer_error(text: str) -> None:
 def test_random_bytes_give_a_document_or_a_peer_error(data: bytes) -> None:
     with suppress(PeerError):
         loads(data)
+
+
+@pytest.mark.parametrize("depth", [2, 8, 60])
+def test_a_key_within_a_key_is_no_bomb(depth: int) -> None:
+    """Text in text in text: each level would double the escapes of the one before."""
+    with pytest.raises(FastJsonError, match="within a key"):
+        loads("{" * depth + '{"a":1}' + ":1}" * depth)
+    assert loads('{{"a":1}:{{"b":2}:3}}') == {'{"a":1}': {'{"b":2}': 3}}
+
+
+def test_the_slow_reader_has_a_bound() -> None:
+    with pytest.raises(FastJsonError, match=r"more than 100000 values"):
+        loads("[" + "1," * 200_000)

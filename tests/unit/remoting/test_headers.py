@@ -14,7 +14,7 @@ from ledgermq.remoting.headers.base import Header
 from ledgermq.remoting.headers.client import HeartbeatResponse, UnregisterClientRequest
 from ledgermq.remoting.headers.offset import InvokeResetOffsetRequest
 from ledgermq.remoting.headers.pull import PullMessageRequest
-from ledgermq.remoting.headers.query import QueryMessageRequest
+from ledgermq.remoting.headers.query import QueryMessageRequest, ViewMessageRequest
 from ledgermq.remoting.headers.send import (
     SendMessageRequest,
     SendMessageRequestV2,
@@ -198,3 +198,10 @@ def test_a_pull_of_an_old_client() -> None:
     )
     assert header.expression_type is None
     assert header.queue_offset == 7
+
+
+def test_a_refusal_quotes_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(PeerError) as caught:
+        ViewMessageRequest.from_ext({"offset": "\0" * 1_000_000})
+    assert len(caught.value.remark) < 1000
+    assert "1000000 characters" in caught.value.remark

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledgermq.remoting import message_record
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message import (
     MAGIC_BLANK,
@@ -241,3 +242,14 @@ def test_a_changed_or_cut_record_gives_a_record_or_a_peer_error(
         decode_record(raw, check_crc=False)
     with suppress(RecordError):
         peek_record(raw, check_crc=True)
+
+
+def test_an_answer_of_many_small_bodies_that_are_large_in_plain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_record, "MAX_PLAIN_BYTES", 1 << 20)
+    body, sys_flag = compress_body(bytes(300 << 10))
+    one = record(body=body, sys_flag=sys_flag)
+    assert len(decode_records(one * 3)) == 3
+    with pytest.raises(RecordError, match="over 1048576 bytes in one answer"):
+        decode_records(one * 4)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ledgermq.remoting.bodies import registration
 from ledgermq.remoting.bodies.registration import (
+    MAX_TOPICS,
     DataVersion,
     RegisterBrokerBody,
     TopicConfig,
@@ -129,3 +130,10 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_bytes_give_a_body_or_a_peer_error(data: bytes, compress: bool) -> None:
     with suppress(PeerError):
         RegisterBrokerBody.decode_compressed(zlib.compress(data) if compress else data, V5_3_3)
+
+
+def test_a_small_body_of_very_many_topics_is_refused_before_they_are_made() -> None:
+    chunk = b"\0\0\0\x08T 1 1 6 X"
+    plain = b"\0\0\0\2{}" + (MAX_TOPICS + 1).to_bytes(4) + chunk * (MAX_TOPICS + 1)
+    with pytest.raises(PeerError, match=f"over the limit of {MAX_TOPICS}"):
+        RegisterBrokerBody.decode_compressed(zlib.compress(plain), 300)

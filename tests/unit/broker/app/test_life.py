@@ -168,8 +168,8 @@ async def test_a_node_that_fails_answers_and_stops(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T")
         app = await group.leader()
-        app._fail(StorageError("the disk is gone"))
-        app._fail(StorageError("again"))
+        app.replica._stop(StorageError("the disk is gone"))
+        app.replica._stop(StorageError("again"))
         assert str(app.failed.result()) == "the disk is gone"
         assert (await group.ask(app, send_request("T"))).code == 14
         assert not app.node.ready
@@ -184,10 +184,13 @@ async def test_a_stop_closes_everything_although_a_part_fails(
     async with Brokers(tmp_path) as group:
         app = await group.leader()
 
-        def fail() -> None:
+        close = app.dispatcher.close
+
+        async def fail() -> None:
+            await close()
             raise StorageError("no more writes")
 
-        monkeypatch.setattr(app.dispatcher, "_write_all", fail)
+        monkeypatch.setattr(app.dispatcher, "close", fail)
         with pytest.raises(StorageError, match="no more writes"):
             await group.stop()
         assert app.log._closed

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ledgermq.broker import node as node_module
-from ledgermq.broker import record_builder
 from ledgermq.broker.app import BrokerApp
 from ledgermq.broker.writer import AppendResult, OutgoingRecord
 from ledgermq.dledger.errors import DiskFullError
 from ledgermq.dledger.store.ledger import Ledger
+from ledgermq.remoting.clock import wall_ms
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import request
 from ledgermq.remoting.errors import PeerError
@@ -159,13 +159,13 @@ async def test_what_is_written_counts_when_the_rest_is_refused(
         app = await group.leader()
         outcomes: list[Any] = []
         app.node.append(record(), outcomes.append)
-        app.log._flush_staged()  # in the log, not yet dispatched
+        app.log._appends._flush_staged()  # in the log, not yet dispatched
         app.node.append(record(), outcomes.append)
         with monkeypatch.context() as patch:
             patch.setattr(
                 app.log.ledger, "write_staged", _undo(app, DiskFullError("data: no room"))
             )
-            app.log._flush_staged()
+            app.log._appends._flush_staged()
         app.node.append(record(), outcomes.append)
         await until(lambda: len(outcomes) == 3)
         placed = [o.queue_offset for o in outcomes if isinstance(o, AppendResult)]
@@ -203,17 +203,14 @@ async def test_appends_over_a_bound_are_answered_busy(
         assert await group.send("T") == len(stored)
 
 
-async def test_times_in_the_log_do_not_fall_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_times_in_the_log_do_not_fall_after_a_restart(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T")
         ahead = 10_000_000
-        now = record_builder.wall_ms()
-        monkeypatch.setattr(record_builder, "wall_ms", lambda: now + ahead)
+        now = wall_ms()
+        group.apps["n0"].node._records._wall_ms = lambda: now + ahead
         await group.send("T")
         await group.stop()
-        monkeypatch.setattr(record_builder, "wall_ms", lambda: now)
         await group.start()
         await group.send("T")
         first, second = [m.store_timestamp_ms for m in await pull_all(group, "T")]

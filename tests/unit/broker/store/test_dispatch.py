@@ -3,14 +3,15 @@
 import asyncio
 import shutil
 import struct
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledgermq.broker.app import BrokerApp
-from ledgermq.broker.metadata import Metadata, TopicPut, encode_op
-from ledgermq.broker.store import consume_queue, dispatch
+from ledgermq.broker.metadata import LogBegin, Metadata, TopicPut, encode_op
+from ledgermq.broker.store import dispatch, keeper
 from ledgermq.broker.store.consume_queue import Unit
 from ledgermq.broker.store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
 from ledgermq.dledger.errors import DiskFullError
@@ -18,11 +19,12 @@ from ledgermq.dledger.ids import NodeId, RaftConfig
 from ledgermq.dledger.member import ServerCallbacks, ServerConfig
 from ledgermq.dledger.server import LogServer
 from ledgermq.remoting.bodies.registration import TopicConfig
+from ledgermq.remoting.command import request
 from ledgermq.remoting.errors import StorageError
-from ledgermq.remoting.message import java_hash
+from ledgermq.remoting.message import decode_records, java_hash
 from tests.golden.captured import files, manifest, rebuild
 from tests.support import until
-from tests.support.brokers import Brokers, broker_config, pull_all, send_request
+from tests.support.brokers import Brokers, broker_config, pull_all, pull_request, send_request
 
 JAVA_STORES = ("dledger-4.9.5/clean", "dledger-4.9.5/kill9")
 TOPICS = ("GoldA", "GoldB", "%RETRY%CG_Store", "RMQ_SYS_TRANS_HALF_TOPIC")
@@ -58,7 +60,7 @@ def java_log(root: Path, me: str, segment_bytes: int) -> LogServer:
             flush_interval_ms=500,
             address="127.0.0.1:10911",
         ),
-        ServerCallbacks(nothing, nothing, nothing, nothing, nothing, nothing),
+        ServerCallbacks(**dict.fromkeys((f.name for f in fields(ServerCallbacks)), nothing)),
     )
 
 
@@ -113,6 +115,13 @@ async def fill(group: Brokers, count: int, topics: tuple[str, ...] = ("T", "U"))
         assert (await group.ask(app, command)).code == 0
 
 
+async def copy_of(group: Brokers, suffix: str = "copy") -> BrokerApp:
+    """The leader's files as they are now, but for a snapshot that is being written."""
+    app = await group.leader()
+    async with app.dispatcher._keeper._busy:
+        return await group.copy(suffix=suffix)
+
+
 async def test_after_a_clean_stop_nothing_is_dispatched_again(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T", 3)
@@ -137,7 +146,8 @@ async def test_after_a_clean_stop_nothing_is_dispatched_again(tmp_path: Path) ->
 async def test_a_kill_at_any_point_leaves_the_same_queues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_FLUSH_S", 0.01)  # flushes and marks all the time
+    monkeypatch.setattr(keeper, "_FLUSH_S", 0.01)  # flushes and snapshots all the time
+    monkeypatch.setattr(keeper, "_SNAPSHOT_S", 0.01)
     async with Brokers(tmp_path, flush_interval_commit_log_ms=5) as group:
         await group.create_topic("T", 3)
         await group.create_topic("U", 3)
@@ -145,7 +155,7 @@ async def test_a_kill_at_any_point_leaves_the_same_queues(
             await fill(group, 20)
             if round_ % 2:
                 await asyncio.sleep(0.03)
-            copy = await group.copy(suffix=f"copy{round_}")
+            copy = await copy_of(group, f"copy{round_}")
             await until(lambda c=copy: c.node.ready)
             app = await group.leader()
             for topic in ("T", "U"):
@@ -154,7 +164,7 @@ async def test_a_kill_at_any_point_leaves_the_same_queues(
             assert copy.metadata.topics == app.metadata.topics
 
 
-async def test_a_kill_before_the_first_mark(tmp_path: Path) -> None:
+async def test_a_kill_before_the_first_snapshot(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T", 3)
         await fill(group, 30, ("T",))
@@ -174,7 +184,7 @@ async def test_missing_queues_are_made_anew_from_the_log(tmp_path: Path, clean: 
         kept = [units(app, "T", q) for q in range(3)]
         print_ = app.metadata.topics
         await (group.stop() if clean else group.crash())
-        shutil.rmtree(tmp_path / "n0/consumequeue")
+        shutil.rmtree(tmp_path / "n0/consumequeue", ignore_errors=not clean)
         app = await group.start()
         await group.leader()
         assert [units(app, "T", q) for q in range(3)] == kept
@@ -182,7 +192,7 @@ async def test_missing_queues_are_made_anew_from_the_log(tmp_path: Path, clean: 
 
 
 async def test_a_kill_while_missing_queues_are_made_anew(tmp_path: Path) -> None:
-    """The mark of the queues that are gone must not pass for that of the new ones."""
+    """The queues that the snapshot speaks of are gone; the new ones are not whole."""
     async with Brokers(tmp_path) as group:
         await group.create_topic("T", 3)
         await fill(group, 45, ("T",))
@@ -214,19 +224,32 @@ async def test_another_size_of_queue_files_makes_them_anew(tmp_path: Path) -> No
         assert sizes <= {140}
 
 
-async def test_foreign_bytes_in_the_internal_queue_are_an_error_that_says_what_to_do(
-    tmp_path: Path,
-) -> None:
+async def test_one_removed_queue_is_made_anew(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
-        await group.leader()
+        await group.create_topic("T", 3)
+        await fill(group, 45, ("T",))
+        kept = [units(await group.leader(), "T", q) for q in range(3)]
         await group.stop()
-        path = next((tmp_path / "n0/consumequeue/RMQ_SYS_LEDGERMQ_META/0").iterdir())
-        data = bytearray(path.read_bytes())
-        data[:8] = (3).to_bytes(8)
-        path.write_bytes(data)
-        app = BrokerApp(group.config("n0"))
-        with pytest.raises(StorageError, match=r"consumequeue .*Remove that folder"):
-            await app.start()
+        shutil.rmtree(tmp_path / "n0/consumequeue/T/1")
+        app = await group.start()
+        await group.leader()
+        assert [units(app, "T", q) for q in range(3)] == kept
+
+
+async def test_exported_tables_are_never_read(tmp_path: Path) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        await fill(group, 5, ("T",))
+        before = (await group.leader()).metadata.topics
+        await group.stop()
+        exported = sorted((tmp_path / "n0/config").glob("*.json*"))
+        assert {"topics.json", "consumerOffset.json"} <= {p.name for p in exported}
+        for path in exported:
+            path.write_bytes(b'{"topicConfigTable": {"T": {"readQueueNums": 9')
+        app = await group.start()
+        await group.leader()
+        assert app.metadata.topics == before
+        assert len(await pull_all(group, "T")) == 5
 
 
 # --- deleted topics ---------------------------------------------------------------------------
@@ -245,7 +268,6 @@ async def test_a_topic_deleted_and_created_again_begins_at_zero(tmp_path: Path, 
         await group.create_topic("T")
         await fill(group, 30, ("T",))
         await group.delete_topic("T")
-        assert not (tmp_path / "n0/consumequeue/T").exists()
         await restart()
         await group.create_topic("T")
         assert await group.send("T", b"again") == 0
@@ -268,49 +290,16 @@ async def test_a_kill_right_after_a_deletion(tmp_path: Path) -> None:
         await fill(group, 40)
         await group.delete_topic("T")
         await fill(group, 5, ("U",))
-        copy = await group.copy(suffix="a")
+        copy = await copy_of(group, "a")
         await group.create_topic("T")
         await fill(group, 5, ("T",))
-        other = await group.copy(suffix="b")
+        other = await copy_of(group, "b")
         for app in (copy, other):
             await until(lambda a=app: a.node.ready)
             assert not app.failed.done()
         assert "T" not in copy.metadata.topics
         assert len(units(copy, "U")) == len(units(other, "U")) == 25
         assert units(other, "T") == units(await group.leader(), "T")
-
-
-async def test_a_mark_from_before_a_deletion_is_not_written_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Brokers(tmp_path) as group:
-        await group.create_topic("T")
-        app = await group.leader()
-        await fill(group, 10, ("T",))
-        syncing, go_on = asyncio.Event(), asyncio.Event()
-        sync_files = consume_queue.sync_files
-
-        async def slow(function: Any, *args: Any) -> None:
-            syncing.set()
-            await go_on.wait()
-            function(*args)
-
-        app.dispatcher._flush_count = dispatch._SYNC_EVERY - 1
-        with monkeypatch.context() as patch:
-            patch.setattr(dispatch.asyncio, "to_thread", slow)
-            synced: list[Path] = []
-            patch.setattr(dispatch, "sync_files", lambda p: (synced.extend(p), sync_files(p)))
-            flush = asyncio.create_task(app.dispatcher._flush_once())
-            await syncing.wait()
-            await group.delete_topic("T")
-            # The mark that the deletion wrote vouches for files whose sync was under way.
-            assert any("RMQ_SYS_LEDGERMQ_META" in str(p) for p in synced)
-            go_on.set()
-            await flush
-        copy = await group.copy()
-        await until(lambda: copy.node.ready or copy.failed.done())
-        assert not copy.failed.done()
-        assert "T" not in copy.metadata.topics
 
 
 async def test_a_deletion_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,12 +315,56 @@ async def test_a_deletion_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
         with monkeypatch.context() as patch:
             patch.setattr(app.dispatcher.queues, "_write", full)
             await group.delete_topic("T")
-            copy = await group.copy()
+            copy = await copy_of(group)
             await until(lambda: copy.node.ready)
         assert len(units(copy, "U")) == 10
         await group.create_topic("T")
         assert await group.send("T") == 0
         assert not app.failed.done()
+
+
+# --- the begin --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["stop", "crash"])
+async def test_a_log_that_lost_its_beginning_serves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(keeper, "_FLUSH_S", 0.01)
+    async with Brokers(tmp_path, mapped_file_size_commit_log=64 << 10) as group:
+        await group.create_topic("T")
+        for n in range(40):
+            await group.send("T", b"%02d" % n * 2500)
+        app = await group.leader()
+        begin = app.log.segment_begins()[2][1]
+        app.node._append_op(LogBegin(begin), lambda _: None)
+        await until(lambda: app.log.begin.index == begin, what="the log's begin")
+        queue = app.dispatcher.queues.get("T", 0)
+        first = queue.min_offset
+        kept = queue.read(first, 100)
+        assert 5 < first < 40 == queue.max_offset
+        data = sorted(p.name for p in (tmp_path / "n0/dledger-n0/data").iterdir())
+        assert int(data[0]) == app.log.begin.pos == 2 * (64 << 10)
+        moved = await group.ask(app, pull_request("T", first - 1))
+        assert (moved.code, int(moved.ext["nextBeginOffset"])) == (21, first)
+        assert int(moved.ext["minOffset"]) == first
+        found = await group.ask(app, pull_request("T", first))
+        assert decode_records(found.body)[0].body == b"%02d" % first * 2500
+        command = request(31, {"topic": "T", "queueId": "0"})
+        assert (await group.ask(app, command)).ext["offset"] == str(first)
+        oldest = decode_records(found.body)[0].store_timestamp_ms
+        command = request(32, {"topic": "T", "queueId": "0"})
+        assert (await group.ask(app, command)).ext["timestamp"] == str(oldest)
+        for harm in (False, True):
+            await (group.stop() if end == "stop" else group.crash())
+            if harm:
+                shutil.rmtree(tmp_path / "n0/consumequeue")
+            app = await group.start()
+            await group.leader()
+            queue = app.dispatcher.queues.get("T", 0)
+            assert (queue.min_offset, queue.max_offset) == (first, 40)
+            assert queue.read(first, 100) == kept
+        assert await group.send("T") == 40
 
 
 # --- rules ------------------------------------------------------------------------------------
@@ -348,7 +381,7 @@ async def test_a_gap_in_queue_offsets_stops_the_node(tmp_path: Path) -> None:
         reason = await asyncio.wait_for(asyncio.shield(app.failed), 5)
         assert isinstance(reason, StorageError)
         assert "queue T/0 continues at 1, the record says 5" in str(reason)
-        assert "Remove that folder" in str(reason)
+        assert "Move this node's store away" in str(reason)
         reply = await asking
         assert reply.code != 0  # answered, not left alone
         assert (await group.ask(app, send_request("T"))).code == 14

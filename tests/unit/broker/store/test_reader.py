@@ -1,18 +1,19 @@
 """Reading by queue offset, by place and by time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from ledgermq.broker import record_builder
 from ledgermq.broker.app import BrokerApp
 from ledgermq.broker.store import reader as reader_module
 from ledgermq.broker.store.consume_queue import Unit
+from ledgermq.broker.store.reader import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.store import entry
+from ledgermq.remoting.clock import wall_ms
 from ledgermq.remoting.message import decode_records, encode_record, pack_host
-from tests.support.brokers import Brokers, send_request
+from tests.support.brokers import Brokers, pull_all, pull_request, send_request
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ async def group(tmp_path: Path) -> AsyncIterator[Brokers]:
 
 def units(app: BrokerApp, topic: str = "T") -> list[Unit]:
     return app.dispatcher.queues.get(topic, 0).read(0, 100_000)
+
+
+def found(at: list[Unit], offsets: Sequence[int] | None = None) -> PullResult:
+    """A pull that found these units, from offset 0 on."""
+    return PullResult(PullStatus.FOUND, at, 0, 0, 0, offsets or range(len(at)))
 
 
 # --- places -----------------------------------------------------------------------------------
@@ -99,14 +105,14 @@ async def test_records_with_others_between_and_across_files(group: Brokers, size
         await group.send("U", b"u" * size)
     wanted = units(app)
     assert app.log.ledger.end_pos > 65536 or size == 10
-    body = await app.reader.read_units(wanted)
+    body = await app.reader.read("T", 0, found(wanted))
     assert [m.body for m in decode_records(body)] == [b"%d" % i * 300 for i in range(12)]
     assert body == b"".join([await app.log.read_at(u.physical_offset, u.size) for u in wanted])
-    assert app.reader.read_units_nowait(wanted) in (body, None)
-    picked = wanted[1::3]
-    expected = b"".join([await app.log.read_at(u.physical_offset, u.size) for u in picked])
-    assert await app.reader.read_units(picked) == expected
-    assert await app.reader.read_units([]) == b""
+    assert app.reader.read_nowait("T", 0, found(wanted)) in (body, None)
+    picked = found(wanted[1::3], range(1, 12, 3))
+    expected = b"".join([await app.log.read_at(u.physical_offset, u.size) for u in picked.units])
+    assert await app.reader.read("T", 0, picked) == expected
+    assert await app.reader.read("T", 0, found([])) == b""
 
 
 def test_neighbours_are_read_in_one_piece_within_a_file() -> None:
@@ -128,8 +134,44 @@ async def test_pages_that_are_not_in_memory_are_read_in_a_thread(
     await group.send("T", b"cold")
     app = await group.leader()
     monkeypatch.setattr(app.log.ledger.data, "read_nowait", lambda *_: None)
-    assert app.reader.read_units_nowait(units(app)) is None
-    assert [m.body for m in decode_records(await app.reader.read_units(units(app)))] == [b"cold"]
+    assert app.reader.read_nowait("T", 0, found(units(app))) is None
+    body = await app.reader.read("T", 0, found(units(app))) or b""
+    assert [m.body for m in decode_records(body)] == [b"cold"]
+
+
+# --- pulls that must ask the disk --------------------------------------------------------------
+
+
+async def test_a_pull_of_cold_messages(group: Brokers, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = await group.leader()
+    for i in range(12):
+        await group.send("T", b"%d" % i)
+    await app.dispatcher._keeper._flush()
+    monkeypatch.setattr(app.dispatcher.queues._files.disk, "pread_cached", lambda *_: None)
+    monkeypatch.setattr(app.log.ledger.data, "read_nowait", lambda *_: None)
+    assert [m.body for m in await pull_all(group, "T")] == [b"%d" % i for i in range(12)]
+    # None of them matches: the consumer goes on behind them.
+    reply = await group.ask(app, pull_request("T", 0, subscription="Other"))
+    assert (reply.code, reply.ext["nextBeginOffset"]) == (20, "12")
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["the queue too", "the records only"])
+async def test_a_pull_overtaken_by_the_begin(
+    group: Brokers, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    app = await group.leader()
+    for i in range(4):
+        await group.send("T", b"%d" % i)
+
+    async def removed(*_: object) -> None:
+        if gone:
+            app.dispatcher.queues.get("T", 0).min_offset = 3
+
+    monkeypatch.setattr(app.log.ledger.data, "read_nowait", lambda *_: None)
+    monkeypatch.setattr(app.reader, "read", removed)
+    reply = await group.ask(app, pull_request("T", 1))
+    assert (reply.code, reply.ext["nextBeginOffset"]) == ((21, "3") if gone else (20, "1"))
+    assert reply.body == b""
 
 
 # --- time -------------------------------------------------------------------------------------
@@ -150,10 +192,10 @@ async def test_pages_that_are_not_in_memory_are_read_in_a_thread(
 async def test_offset_by_time(
     group: Brokers, monkeypatch: pytest.MonkeyPatch, at: int, lower: int, upper: int
 ) -> None:
-    base = record_builder.wall_ms() + 10_000_000
+    base = wall_ms() + 10_000_000
     app = await group.leader()
     for ms in (0, 10, 10, 10, 20):
-        monkeypatch.setattr(record_builder, "wall_ms", lambda ms=ms: base + ms)
+        monkeypatch.setattr(app.node._records, "_wall_ms", lambda ms=ms: base + ms)
         assert (await group.ask(app, send_request("T"))).code == 0
     reader = app.reader
     assert await reader.offset_by_time("T", 0, base + at, False) == lower

@@ -1,0 +1,98 @@
+"""From records to units of their queues."""
+
+from ledgermq.broker.metadata import Metadata
+from ledgermq.broker.topics import INTERNAL_TOPIC
+from ledgermq.dledger.store import entry
+from ledgermq.remoting.errors import StorageError
+from ledgermq.remoting.message_properties import java_hash
+from ledgermq.remoting.message_record import RecordPeek
+
+from .queue_table import ConsumeQueues, QueueRow
+
+_TAGS = b"TAGS\x01"
+_MAX_TAGS = 10_000
+_TRANSACTION_MASK = 0xC
+_NOT_QUEUED = (0x4, 0xC)  # prepared, rollback
+_REFILL = (
+    "Move this node's store away and start it again: it is filled from the leader. A node without"
+    " others needs a copy of its store from before"
+)
+
+
+# Topic, queue id and tags code of a record that got a unit.
+Placed = tuple[str, int, int]
+
+
+class QueueBuilder:
+    """Adds a unit per queued record; the order of the log is the caller's.
+
+    Attributes:
+        first_index: where the log begins. A queue of a topic that is older begins with the first
+            record found; all other queues begin at 0. 0: all queues do.
+    """
+
+    def __init__(self, queues: ConsumeQueues, metadata: Metadata) -> None:
+        self.first_index = 0
+        self._queues = queues
+        self._metadata = metadata
+        self._codes: dict[bytes, int] = {}
+
+    def place(self, header: entry.EntryHeader, peek: RecordPeek) -> Placed | None:
+        """Add the unit of one record; None: it is in no queue.
+
+        Raises:
+            StorageError: the record's queue offset is not the queue's next.
+        """
+        # A leader's no-op is of the rollback type: it is in no queue.
+        if peek.sys_flag & _TRANSACTION_MASK in _NOT_QUEUED:
+            return None
+        topic = peek.topic.decode()
+        created = -1 if topic == INTERNAL_TOPIC else self._metadata.creation_index(topic)
+        if created is None or created > header.log_index:
+            return None  # of a topic that was deleted (and perhaps made again) meanwhile
+        queue = self._queues.get(topic, peek.queue_id)
+        if peek.queue_offset != queue.max_offset:
+            if queue.max_offset or not self.first_index or created >= self.first_index:
+                raise StorageError(
+                    f"entry {header.log_index}: queue {topic}/{peek.queue_id} continues at"
+                    f" {queue.max_offset}, the record says {peek.queue_offset}. {_REFILL}"
+                )
+            queue.reset(peek.queue_offset)
+        code = self._tags_code(peek.properties)
+        self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
+        return topic, peek.queue_id, code
+
+    def finish(self, rows: list[QueueRow]) -> None:
+        """All queues were built from the log: they must end where the snapshot says.
+
+        Raises:
+            StorageError: they do not.
+        """
+        wanted = {(row.topic, row.queue_id): row for row in rows}
+        built = {(row.topic, row.queue_id): row for row in self._queues.rows()}
+        for key, row in wanted.items():
+            if key not in built and self.first_index:
+                # Its messages are gone, its offsets go on.
+                self._queues.get(*key).reset(row.max_offset)
+                built[key] = row
+        for key in wanted.keys() | built.keys():
+            ends = [t[key].max_offset if key in t else 0 for t in (wanted, built)]
+            if ends[0] != ends[1]:
+                raise StorageError(
+                    f"queue {key[0]}/{key[1]} ends at {ends[0]} by the snapshot and at {ends[1]} by"
+                    f" the log. {_REFILL}"
+                )
+
+    def _tags_code(self, properties: bytes) -> int:
+        # Of a repeated name the last one counts.
+        at = properties.rfind(b"\x02" + _TAGS) + 1
+        if at == 0 and not properties.startswith(_TAGS):
+            return 0
+        end = properties.find(b"\x02", at)
+        tag = properties[at + len(_TAGS) : end if end >= 0 else len(properties)]
+        code = self._codes.get(tag)
+        if code is None:
+            if len(self._codes) > _MAX_TAGS:
+                self._codes.clear()
+            code = self._codes[tag] = java_hash(tag.decode(errors="replace")) if tag else 0
+        return code

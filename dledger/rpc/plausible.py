@@ -1,0 +1,91 @@
+"""What a correct member never says.
+
+An invariant that breaks stops the node. A message that no member of this version can have sent is
+no reason for that: it ends its connection, and the group goes on. What only proves that somebody
+lied or that the group has lost data (a cut below the commit index) stays with the core, which
+stops the node.
+"""
+
+from ledgermq.dledger.ids import NONE
+from ledgermq.dledger.raft.core import RaftCore
+from ledgermq.dledger.raft.effects import Role
+from ledgermq.dledger.raft.messages import (
+    Admit,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Push,
+    PushReply,
+    Seed,
+    SeedReply,
+    TimeoutNow,
+    VoteReply,
+    VoteRequest,
+)
+from ledgermq.remoting.errors import FrameError
+
+# Terms rise by one for each election: so many at once were never held. Without a bound one message
+# could use up all terms there are.
+MAX_TERM_STEP = 1 << 32
+MAX_TERM = 1 << 62
+
+
+def refuse_impossible(core: RaftCore, message: Message) -> None:
+    """Let through what a member may say to the one that `core` runs.
+
+    Raises:
+        FrameError: it may not.
+    """
+    problem = (
+        _term_problem(core, message) or _shape_problem(message) or _office_problem(core, message)
+    )
+    if problem:
+        raise FrameError(f"{type(message).__name__} of {message.sender}: {problem}")
+
+
+def _term_problem(core: RaftCore, m: Message) -> str | None:
+    highest = max(m.term, m.for_term) if isinstance(m, VoteRequest | VoteReply) else m.term
+    if m.term < 0:
+        return f"term {m.term}"
+    if highest > min(core.term + MAX_TERM_STEP, MAX_TERM):
+        return f"term {highest} is too far above this node's {core.term}"
+    return None
+
+
+def _shape_problem(m: Message) -> str | None:
+    if isinstance(m, VoteRequest):
+        return _vote_request_problem(m)
+    if isinstance(m, VoteReply):
+        # A pre-vote is granted for a term to come; a vote in the own term.
+        right = m.for_term > m.term if m.pre else m.for_term == m.term
+        return f"granted for term {m.for_term} in {m.term}" if m.granted and not right else None
+    if isinstance(m, Heartbeat | HeartbeatReply):
+        return f"number {m.seq}" if m.seq < 1 else None
+    if isinstance(m, Push | PushReply | Admit | Seed | SeedReply) and m.session < 1:
+        return f"session {m.session}"
+    if isinstance(m, PushReply) and max(m.conflict_term, NONE) > m.term:
+        return f"conflict of term {m.conflict_term} in term {m.term}"
+    return None
+
+
+def _vote_request_problem(m: VoteRequest) -> str | None:
+    if m.for_term != m.term + m.pre:
+        return f"asks for term {m.for_term} in {m.term}"
+    if m.pre and m.forced:
+        return "a forced pre-vote"
+    if m.last_term > m.term or (m.last_index == NONE) != (m.last_term == NONE):
+        return f"a log that ends at index {m.last_index}, term {m.last_term}, in term {m.term}"
+    return None
+
+
+def _office_problem(core: RaftCore, m: Message) -> str | None:
+    """A term has one leader; this node knows it, or is it."""
+    if not isinstance(m, Heartbeat | Push | TimeoutNow | Admit | Seed):
+        return None
+    if m.term < 1:
+        return f"leads in term {m.term}"
+    if m.term == core.term and core.role is Role.LEADER:
+        return f"leads in term {m.term}, as this node does"
+    if m.term == core.term and core.leader not in (None, m.sender):
+        return f"leads in term {m.term}, as {core.leader} does"
+    return None

@@ -1,0 +1,109 @@
+"""Entries that were given their place in the log and are not written yet."""
+
+from ledgermq.dledger.errors import CallerError
+
+from . import entry
+from .begin import Begin
+from .entry_index import EntryIndex
+from .hard_state import Mark
+from .reading import LogReader
+from .segments import Segments
+
+
+class StagedLog(LogReader):
+    """A log, and what is to be written behind its end in one go."""
+
+    def __init__(self, data: Segments, index: EntryIndex, begin: Begin, mark: Mark) -> None:
+        """Nothing is staged."""
+        super().__init__(data, index, begin, mark)
+        self._pending: list[bytes] = []
+        self._pending_start = 0
+        self._writes: list[tuple[int, bytes]] = []
+        self._staged = mark.index
+        self._staged_pos = mark.pos
+        self._staged_chain = mark.chain
+
+    @property
+    def staged_index(self) -> int:
+        """The last entry, staged ones included."""
+        return self._staged
+
+    def reserve(self, body_bytes: int) -> int:
+        """Where the next entry will lie: its pos in bytes; the body starts 48 bytes on.
+
+        Source of the rule: an entry never crosses a segment, and 8 bytes stay free for the marker.
+
+        Raises:
+            CallerError: no segment can hold it.
+        """
+        size = entry.HEADER_BYTES + body_bytes
+        if body_bytes < 1 or not self._fits(size):
+            raise CallerError(
+                f"a record of {body_bytes} bytes cannot be stored; one has at least 1 byte and at"
+                f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
+                " (mappedFileSizeCommitLog)"
+            )
+        return self._place(size)
+
+    def _fits(self, size: int) -> bool:
+        return size + entry.BLANK_BYTES <= self.data.segment_bytes
+
+    def _place(self, size: int) -> int:
+        left = self.data.segment_bytes - self._staged_pos % self.data.segment_bytes
+        if size + entry.BLANK_BYTES <= left:
+            return self._staged_pos
+        return self._staged_pos + left
+
+    def stage(self, term: int, body: bytes) -> int:
+        """Prepare one entry at the place `reserve` named; return its index.
+
+        Nothing is written before `write_staged`.
+        """
+        pos = self.reserve(len(body))
+        self._staged += 1
+        head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
+        self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
+        self._staged_chain = chain
+        return self._staged
+
+    def _stage_bytes(self, pos: int, parts: tuple[bytes, ...], size: int, term: int) -> None:
+        if pos != self._staged_pos:
+            self._close_run()
+            self._writes.append((self._staged_pos, entry.blank(pos - self._staged_pos)))
+            self._staged_pos = pos
+        if not self._pending:
+            self._pending_start = pos
+        self._pending.extend(parts)
+        self.index.append(pos, size, self._staged, term)
+        self._staged_pos = pos + size
+
+    def _close_run(self) -> None:
+        if self._pending:
+            self._writes.append((self._pending_start, b"".join(self._pending)))
+            self._pending = []
+
+    def stage_copy(self, data: bytes, at: int, header: entry.EntryHeader) -> None:
+        """Prepare the entry at `at` in `data`, as its leader made it.
+
+        Raises:
+            EntryError: it does not continue this log; what was staged before it stays.
+        """
+        pos = self._place(header.size) if self._fits(header.size) else -1
+        if header.log_index != self._staged + 1 or header.pos != pos:
+            raise entry.EntryError(
+                f"entry {header.log_index} at {header.pos} does not follow entry {self._staged},"
+                f" which ends at {self._staged_pos}"
+            )
+        body = memoryview(data)[at + entry.HEADER_BYTES : at + header.size]
+        chain = entry.check(header, body, self._staged_chain)
+        self._staged += 1
+        self._stage_bytes(pos, (data[at : at + header.size],), header.size, header.term)
+        self._staged_chain = chain
+
+    def drop_staged(self) -> None:
+        """Forget what was staged and not written."""
+        self._pending.clear()
+        self._writes.clear()
+        self.index.truncate(self.end_index + 1, self._staged + 1)
+        self._staged, self._staged_pos = self.end_index, self.end_pos
+        self._staged_chain = self.chain
