@@ -1,6 +1,10 @@
 # Short names for ./test.sh, which also works without make.
 
-.PHONY: check test format interop drill mutants mutation clean
+#   make sim                2,000 fixed seeds of the group simulation and 20 fresh ones
+#   make sim SEED=0x5f1c    one of them, with its story
+#   make sim-long           30,000 seeds
+
+.PHONY: check test format interop drill sim sim-long mutants mutation clean
 
 check:
 	@./test.sh check
@@ -10,6 +14,9 @@ test:
 
 format interop drill mutants mutation:
 	@./test.sh $@
+
+sim sim-long:
+	@SEED='$(SEED)' ./test.sh $@
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

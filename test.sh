@@ -14,6 +14,8 @@ usage: test.sh [PART]
   check    lint, types, import rules, quick tests; under 3 minutes
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
+  sim      the group simulation: 2,000 fixed seeds and 20 fresh ones; SEED=0x5f1c: that one
+  sim-long the group simulation: 30,000 seeds, report in sim-long.json
   mutants  wrong changes of the source, one at a time: a test must notice each; --help
   mutation every small change of the Raft core that mutmut knows; --help
   format   bring the sources into the house's form
@@ -70,13 +72,22 @@ need_java() {
         apt-get install -y -qq default-jdk-headless maven >/dev/null
 }
 
+# Whole groups of real replicas in a simulated world; docs/testing.md, "Group simulation".
+sim() {
+    if [ -n "${SEED:-}" ]; then
+        ours tests.sim.group --seed "$SEED"
+    else
+        ours tests.sim.group --jobs 2 "$@"
+    fi
+}
+
 format() {
     tool ruff check --fix .
     tool ruff format .
 }
 
 case ${1:-all} in
-all | check | drill | interop | format | mutants | mutation) ;;
+all | check | drill | interop | format | sim | sim-long | mutants | mutation) ;;
 help | -h | --help)
     usage
     exit
@@ -92,6 +103,7 @@ ensure_venv test
 case ${1:-all} in
 all)
     check
+    part "Group simulation" sim --seeds 2000 --fresh 20
     part "Java for the interop tests" need_java
     part "Tests with real processes" tool pytest -q --timeout 300 -m "slow or chaos or interop"
     ;;
@@ -102,6 +114,8 @@ interop)
     part "Interop tests" tool pytest -q --timeout 300 -m "interop"
     ;;
 format) format ;;
+sim) sim --seeds 2000 --fresh 20 ;;
+sim-long) sim --seeds 30000 --json sim-long.json ;;
 mutants)
     shift
     ours tests.mutants "$@"

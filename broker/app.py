@@ -83,6 +83,7 @@ class BrokerApp:
                 on_stop=self._fail,
             ),
             bootstrap=bootstrap,
+            disk_used_ratio=self._disk_used_ratio,
         )
         self.metadata = self.replica.metadata
         self.stats = self.replica.stats
@@ -194,6 +195,7 @@ class BrokerApp:
 
     async def _keep_last_offsets(self) -> None:
         """Pulls bring offsets until the last connection is closed; a leader still keeps them."""
+        self.polling.close()
         await self._listener.close()
         if self.node.ready and not self.failed.done():
             self.gate.keep_offsets()
@@ -301,12 +303,15 @@ class BrokerApp:
             return 0
         return self.config.follower_broker_id if self._took_part else None
 
-    def _store_info(self) -> StoreInfo:
+    def _disk_used_ratio(self) -> float:
         usage = shutil.disk_usage(self.config.store_path_root_dir)
+        return usage.used / usage.total
+
+    def _store_info(self) -> StoreInfo:
         end = self.log.ledger.end_pos
         return StoreInfo(
             max_physical_offset=end,
-            disk_used_ratio=usage.used / usage.total,
+            disk_used_ratio=self._disk_used_ratio(),
             pending_sends=self.node.pending_count,
         )
 

@@ -25,6 +25,7 @@ from .config_fields import BrokerConfig
 from .metadata import (
     GroupDelete,
     GroupPut,
+    LogBegin,
     Metadata,
     Noop,
     Op,
@@ -290,6 +291,11 @@ class Node:
             on_done(refusal)
             return
         self._place(record, on_done)
+
+    def forget_before(self, index: int) -> None:
+        """Have every replica let go of the entries before `index`."""
+        if self.takes_appends:
+            self._append_op(LogBegin(index=index), _ignore)
 
     async def _change(self, op: Op, on_done: OnDone | None = None) -> None:
         """Append and wait; `on_done` hears of it even when the caller has been cancelled."""

@@ -3,6 +3,7 @@
 A broker puts its listeners around it; the simulation runs it as it is.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,14 +13,17 @@ from ledgermq.dledger.member import ServerCallbacks, ServerConfig
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store.snapshots import Snapshot
-from ledgermq.remoting.errors import LedgerMQError
+from ledgermq.remoting.errors import LedgerMQError, StorageError
 
 from .config_fields import BrokerConfig
 from .metadata import Change, Metadata
 from .node import Node
+from .retention import Retention
 from .stats import BrokerStats
 from .store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
 from .store.reader import MessageReader
+
+_RETENTION_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,16 @@ class Replica:
         host: Host | None = None,
         *,
         bootstrap: bool = False,
+        disk_used_ratio: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Open the store; `bootstrap`: it may vote, whatever happened to it.
+        """Open the store.
+
+        Args:
+            config: of the broker.
+            events: whom to tell.
+            host: this machine unless given.
+            bootstrap: the store may vote, whatever happened to it.
+            disk_used_ratio: how full the disk is, 0 to 1: old entries go sooner when it is.
 
         Raises:
             CallerError, StorageError: it cannot be used; the text says what to do.
@@ -78,6 +90,15 @@ class Replica:
         )
         self.node.attach(self.log, self.dispatcher)
         self.reader = MessageReader(self.log, self.dispatcher)
+        self._retention = Retention(
+            self.log,
+            config,
+            metadata=self.metadata,
+            applied=lambda: self.dispatcher.applied,
+            disk_used_ratio=disk_used_ratio,
+            append=self.node.forget_before,
+        )
+        self._retaining: asyncio.Task[None] | None = None
 
     def _log_callbacks(self) -> ServerCallbacks:
         return ServerCallbacks(
@@ -102,10 +123,26 @@ class Replica:
         """Listen for the peers and take part in the group. OSError: the port is taken."""
         await self.log.start()
         self.dispatcher.committed(self.log.core.commit)
+        self._retaining = asyncio.get_running_loop().create_task(self._retain())
+
+    async def _retain(self) -> None:
+        """The leader decides what the group forgets."""
+        while True:
+            await asyncio.sleep(_RETENTION_S)
+            if not self.node.ready:
+                continue
+            try:
+                await self._retention.check()
+            except StorageError as e:
+                self._stop(e)
+                return
 
     async def close(self) -> None:
         """Stop; what is applied and written is on disk afterwards."""
         self.node.halt("this node stops")
+        if self._retaining is not None:
+            self._retaining.cancel()
+            await asyncio.gather(self._retaining, return_exceptions=True)
         errors: list[Exception] = []
         for part in (self.dispatcher, self.log):
             try:

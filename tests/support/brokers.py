@@ -257,7 +257,13 @@ async def crash(app: BrokerApp) -> None:
     log.stopped = True  # closing it now promises nothing: as after a kill
     dispatcher._stopped = True
     log._cancel_timers()
-    tasks = [*app.registrar._tasks, app.exports._task, dispatcher._task, dispatcher._flush_task]
+    tasks = [
+        *app.registrar._tasks,
+        app.exports._task,
+        app.replica._retaining,
+        dispatcher._task,
+        dispatcher._flush_task,
+    ]
     for task in tasks:
         if task is not None:
             task.cancel()

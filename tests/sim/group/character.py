@@ -18,6 +18,7 @@ class Character:
         sync_flush: an entry counts after its fsync; without it a loss of power on a majority voids
             the promise.
         may_void: whether such a loss may happen in this run.
+        early: trouble begins before the group has formed.
         segment_bytes: of the log's files.
         queue_bytes: of a queue's files.
         latency_us: least and most of a packet.
@@ -35,6 +36,7 @@ class Character:
     nodes: int
     sync_flush: bool
     may_void: bool
+    early: bool
     segment_bytes: int
     queue_bytes: int
     latency_us: tuple[int, int]
@@ -56,6 +58,7 @@ def draw(rng: Random) -> Character:
         nodes=5 if rng.random() < 0.12 else 3,
         sync_flush=sync_flush,
         may_void=not sync_flush and rng.random() < 0.4,
+        early=rng.random() < 0.2,
         segment_bytes=rng.choice((32, 48, 64, 128)) * KIB,
         queue_bytes=20 * rng.choice((16, 50, 200)),
         latency_us=(50, rng.choice((300, 1000, 1000, 5000, 30_000))),

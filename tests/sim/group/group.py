@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from ledgermq.broker.metadata import Change, ChangeKind
+from ledgermq.broker.store import keeper
 from ledgermq.broker.store.dispatch import Arrivals
 from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.dledger.raft import effects as fx
@@ -42,6 +43,8 @@ class Group:
         self.seed = seed
         self.character = character
         self.world = World(seed)
+        # Every half minute would be once in a run.
+        self._snapshot_s, keeper._SNAPSHOT_S = keeper._SNAPSHOT_S, character.snapshot_s
         # The nemesis and the clients must not change with what the world draws.
         self.rng = Random(seed ^ 0x6E656D65736973)
         self.story = Story()
@@ -99,9 +102,7 @@ class Group:
         member = self.members[name]
         if not self.character.sync_flush:
             return True
-        size = member.config.mapped_file_size_commit_log
-        offset = written.pos % size
-        path = member.config.dledger_data_dir / f"{written.pos - offset:020d}"
+        path, offset = member.place_of(written.pos)
         found = member.machine.disk.durable_read(path, offset, len(written.data))
         # A file that retention has removed was on disk before.
         return found == written.data or found is None
@@ -119,6 +120,7 @@ class Group:
     def close(self) -> None:
         """End all processes."""
         self.world.close()
+        keeper._SNAPSHOT_S = self._snapshot_s
 
     # --- what members tell --------------------------------------------------------------------
 

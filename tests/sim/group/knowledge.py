@@ -63,6 +63,7 @@ class Witness:
     Attributes:
         store_life: counts wipes.
         claim: highest index it has called durable.
+        ghost: the log and claim that a disaster took: answers that rest on it may be under way.
         hard_state: term and vote it has persisted.
         commit: its commit index in this life of the process.
         applied: its applied index in this life of the process.
@@ -72,6 +73,7 @@ class Witness:
     held: Held = field(default_factory=Held)
     store_life: int = 0
     claim: int = NONE
+    ghost: tuple[Held, int] | None = None
     hard_state: tuple[int, NodeId | None] = (0, None)
     standing: Standing = Standing.MEMBER
     commit: int = NONE
@@ -80,9 +82,20 @@ class Witness:
     def wiped(self) -> None:
         """The store is empty."""
         self.store_life += 1
+        self.ghost = (self.held, self.claim)
         self.held = Held()
         self.claim = NONE
         self.hard_state = (0, None)
+
+    def held_durably(self, written: Written) -> bool:
+        """Whether it called this very entry durable, before a disaster or since."""
+        index = written.index
+        if self.claim >= index and self.held.at(index) is written:
+            return True
+        if self.ghost is None:
+            return False
+        held, claim = self.ghost
+        return claim >= index and held.at(index) is written
 
     def new_life(self) -> None:
         """Another process runs."""

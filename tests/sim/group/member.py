@@ -58,6 +58,7 @@ class Member:
         self.lost_power = False
         self._group = group
         self._process: Process | None = None
+        self._paths: dict[int, Path] = {}
 
     # --- state --------------------------------------------------------------------------------
 
@@ -91,6 +92,15 @@ class Member:
     def whole(self) -> bool:
         """Its vote counts, and nothing is wrong with its disk."""
         return not self.hurt and self.standing is Standing.MEMBER
+
+    def place_of(self, pos: int) -> tuple[Path, int]:
+        """File and byte of a place in the log."""
+        offset = pos % self.config.mapped_file_size_commit_log
+        base = pos - offset
+        path = self._paths.get(base)
+        if path is None:
+            path = self._paths[base] = self.config.dledger_data_dir / f"{base:020d}"
+        return path, offset
 
     def call(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Run something inside the process; None when it cannot run, or died of it."""

@@ -6,48 +6,51 @@ from typing import TYPE_CHECKING
 
 from tests.sim.world import MS
 
-from . import faults as f
+from . import faults_disk as disk
+from . import faults_network as network
+from . import faults_process as process
+from .faults import Trouble
 
 if TYPE_CHECKING:
     from .group import Group
 
-Fault = Callable[[f.Trouble], bool]
+Fault = Callable[[Trouble], bool]
 
 # (weight, name that reports show, the fault)
 _NETWORK: list[tuple[int, str, Fault]] = [
-    (6, "one way cut", f.cut_one_way),
-    (6, "isolated", f.isolate),
-    (4, "halves", f.halves),
-    (3, "bridge", f.bridge),
-    (2, "ring", f.ring),
-    (5, "slow link", f.slow_link),
-    (8, "reset", f.reset),
-    (3, "late answers", f.late_answers),
+    (6, "one way cut", network.cut_one_way),
+    (6, "isolated", network.isolate),
+    (4, "halves", network.halves),
+    (3, "bridge", network.bridge),
+    (2, "ring", network.ring),
+    (5, "slow link", network.slow_link),
+    (8, "reset", network.reset),
+    (3, "late answers", network.late_answers),
 ]
 _DISK: list[tuple[int, str, Fault]] = [
-    (6, "power loss", f.power_loss),
-    (2, "power loss of all", f.power_loss_of_all),
-    (2, "failing sync", f.failing_sync),
-    (1, "read error", f.read_error),
-    (1, "write error", f.write_error),
-    (4, "full disk", f.full_disk),
-    (5, "slow disk", f.slow_disk),
-    (3, "rot", f.rot),
-    (4, "wipe", f.wipe),
+    (6, "power loss", disk.power_loss),
+    (2, "power loss of all", disk.power_loss_of_all),
+    (2, "failing sync", disk.failing_sync),
+    (1, "read error", disk.read_error),
+    (1, "write error", disk.write_error),
+    (4, "full disk", disk.full_disk),
+    (5, "slow disk", disk.slow_disk),
+    (3, "rot", disk.rot),
+    (4, "wipe", disk.wipe),
 ]
 _PROCESS: list[tuple[int, str, Fault]] = [
-    (5, "kill", f.kill),
-    (3, "kill unheard", f.kill_quietly),
-    (5, "kill in a call", f.kill_in_call),
-    (8, "pause", f.pause),
-    (2, "stutter", f.flap),
-    (3, "clock step", f.clock_step),
-    (3, "clock drift", f.clock_drift),
+    (5, "kill", process.kill),
+    (3, "kill unheard", process.kill_quietly),
+    (5, "kill in a call", process.kill_in_call),
+    (8, "pause", process.pause),
+    (2, "stutter", process.flap),
+    (3, "clock step", process.clock_step),
+    (3, "clock drift", process.clock_drift),
 ]
 _PAIRS: list[tuple[int, str, Fault]] = [
-    (3, "slow syncs and cut", f.slow_sync_and_cut),
-    (3, "kill with slow links", f.kill_with_slow_links),
-    (3, "transfer in silence", f.transfer_in_silence),
+    (3, "slow syncs and cut", process.slow_sync_and_cut),
+    (3, "kill with slow links", process.kill_with_slow_links),
+    (3, "transfer in silence", process.transfer_in_silence),
 ]
 _TASTES = {"network": _NETWORK, "disk": _DISK, "process": _PROCESS}
 _FAVOUR = 3
@@ -58,7 +61,7 @@ class Nemesis:
 
     def __init__(self, group: "Group") -> None:
         self._group = group
-        self._trouble = f.Trouble(group, Random(group.seed ^ 0x66617465))
+        self._trouble = Trouble(group, Random(group.seed ^ 0x66617465))
         self._stopped = False
         liked = _TASTES.get(group.character.taste, [])
         table = [*_NETWORK, *_DISK, *_PROCESS, *_PAIRS]
@@ -97,10 +100,10 @@ class Nemesis:
             link.bytes_per_s = 0
         net.heal()
         for member in group.all:
-            disk = member.machine.disk
-            disk.fail_syncs = disk.fail_reads = disk.fail_writes = 0
-            disk.room, disk.slow_us = None, 0
-            vars(disk).pop("sync_us", None)
+            its_disk = member.machine.disk
+            its_disk.fail_syncs = its_disk.fail_reads = its_disk.fail_writes = 0
+            its_disk.room, its_disk.slow_us = None, 0
+            vars(its_disk).pop("sync_us", None)
             member.machine.set_drift(1.0)
             if member.alive:
                 member.process.resume()

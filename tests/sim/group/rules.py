@@ -121,6 +121,10 @@ class Rules:
             raise ViolationError(
                 "durable_stays", f"{w.name} comes back with {end}, {w.claim} was durable"
             )
+        if end < w.claim:
+            before = Held(w.held.base)
+            before.entries = list(w.held.entries)
+            w.ghost = (before, w.claim)
         w.held.cut(end + 1)
         last = w.held.at(end)
         if last is not None and last.chain != chain:
@@ -141,6 +145,8 @@ class Rules:
             )
         w.hard_state = (term, vote)
         w.standing = standing
+        if standing is Standing.MEMBER:
+            w.ghost = None
 
     def sent(self, w: Witness, peer: NodeId, message: Message) -> None:
         """A message leaves a member."""
@@ -240,14 +246,18 @@ class Rules:
         holders = [
             other.name
             for other in self.witnesses.values()
-            if written is not None and other.claim >= index and other.held.at(index) is written
+            if written is not None and other.held_durably(written)
         ]
         if len(holders) < self._quorum:
             raise ViolationError(
                 "commit_needs_quorum", f"{w.name} commits {index}, durable on {holders} only"
             )
         assert written is not None
-        on_disk = [name for name in holders if self._on_disk(name, written)]
+        on_disk = [
+            name
+            for name in holders
+            if self.witnesses[name].ghost is not None or self._on_disk(name, written)
+        ]
         if len(on_disk) < self._quorum:
             raise ViolationError(
                 "commit_needs_disks",

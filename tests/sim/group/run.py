@@ -1,5 +1,6 @@
 """One run: a group forms, trouble and work, then peace; what must be true at the end."""
 
+import gc
 import logging
 import time
 import traceback
@@ -62,6 +63,8 @@ def run_seed(seed: int, *, trouble_us: int = TROUBLE_US) -> Outcome:
     character = draw(Random(seed))
     outcome = Outcome(seed, character)
     began_s = time.process_time()
+    # One run makes many objects and keeps them to its end.
+    gc.disable()
     group = Group(seed, character)
     logs = Logs(group)
     logger = logging.getLogger("ledgermq")
@@ -80,6 +83,7 @@ def run_seed(seed: int, *, trouble_us: int = TROUBLE_US) -> Outcome:
         logger.propagate = propagate
         _fill(outcome, group)
         group.close()
+        gc.enable()
     outcome.cpu_s = time.process_time() - began_s
     return outcome
 
@@ -124,9 +128,13 @@ class Run:
 
     def whole(self, trouble_us: int) -> None:
         """All phases."""
-        self.form()
+        if self.group.character.early:
+            self.nemesis.start()
+            self.start()
+        else:
+            self.form()
+            self.nemesis.start()
         self.work.start()
-        self.nemesis.start()
         self.group.world.run(trouble_us)
         self.nemesis.stop()
         self.recover()
@@ -136,10 +144,14 @@ class Run:
         self.converge()
         self.read_everything()
 
-    def form(self) -> None:
-        """All nodes start with empty stores and become a group."""
+    def start(self) -> None:
+        """All nodes start."""
         for member in self.group.all:
             member.start()
+
+    def form(self) -> None:
+        """All nodes start with empty stores and become a group."""
+        self.start()
         self._await(
             lambda: self.group.leader() is not None and all(m.whole for m in self.group.all),
             FORM_US,

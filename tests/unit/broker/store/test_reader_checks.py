@@ -1,6 +1,7 @@
 """Nothing but the stored message at its offset is ever read; what is gone is told from damage."""
 
 import asyncio
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -290,7 +291,10 @@ async def test_below_the_begin(replica: Replica) -> None:
     assert not reader.first_in_memory("T", 0)
 
 
-async def test_a_queue_whose_messages_are_all_gone_keeps_its_end(replica: Replica) -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["as it was", "made anew"])
+async def test_a_queue_whose_messages_are_all_gone_keeps_its_end(
+    replica: Replica, anew: bool
+) -> None:
     put_topic(replica.log, "Other")
     fill(replica.log, 200, "Other")
     move_begin(replica.log, -1)
@@ -301,6 +305,8 @@ async def test_a_queue_whose_messages_are_all_gone_keeps_its_end(replica: Replic
     assert (await replica.pull("T", 0, 30)).status is PullStatus.OFFSET_OVERFLOW_ONE
     assert await replica.reader.store_time_at("T", 0, 30) is None
     await replica.stop()
+    if anew:
+        shutil.rmtree(replica.folder / "consumequeue")
     await replica.start()
     assert replica.reader.min_offset("T", 0) == replica.reader.max_offset("T", 0) == 30
     replica.log.append("T", 0, b"goes on")
