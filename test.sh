@@ -15,7 +15,7 @@ usage: test.sh [PART]
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
   sim      the group simulation: 2,000 fixed seeds and 20 fresh ones; SEED=0x5f1c: that one
-  sim-long the group simulation: 30,000 seeds, report in sim-long.json
+  sim-long the group simulation: 30,000 seeds, report in build/sim-long.json
   mutants  wrong changes of the source, one at a time: a test must notice each; --help
   mutation every small change of the Raft core that mutmut knows; --help
   format   bring the sources into the house's form
@@ -115,7 +115,7 @@ interop)
     ;;
 format) format ;;
 sim) sim --seeds 2000 --fresh 20 ;;
-sim-long) sim --seeds 30000 --json sim-long.json ;;
+sim-long) mkdir -p build && sim --seeds 30000 --json build/sim-long.json ;;
 mutants)
     shift
     ours tests.mutants "$@"

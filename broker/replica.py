@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ledgermq.dledger.errors import DamagedError
 from ledgermq.dledger.host import Host
 from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
 from ledgermq.dledger.member import ServerCallbacks, ServerConfig
@@ -115,9 +116,13 @@ class Replica:
 
     async def open(self) -> None:
         """Bring metadata and queues to where the log's snapshot left them."""
-        await self.dispatcher.start(
-            DispatchCallbacks(self._on_applied, self._events.on_change, self._stop)
-        )
+        try:
+            await self.dispatcher.start(
+                DispatchCallbacks(self._on_applied, self._events.on_change, self._stop)
+            )
+        except DamagedError as e:
+            self.log.note_damage(e)
+            raise
 
     async def join(self) -> None:
         """Listen for the peers and take part in the group. OSError: the port is taken."""
@@ -153,6 +158,9 @@ class Replica:
             raise errors[0]
 
     def _stop(self, reason: Exception) -> None:
+        if isinstance(reason, DamagedError):
+            # Whoever met it: the next start looks there, or it would meet it again.
+            self.log.note_damage(reason)
         if not self._stopped:
             self._stopped = True
             self.node.halt(f"this node stops: {reason}")

@@ -197,7 +197,7 @@ class LogServer:
         self._cancel_timers()
         self._queue.clear()
         if isinstance(reason, DamagedError):
-            self._store.note_damage(reason)
+            self.note_damage(reason)
         log.critical("this node stops: %s", reason, exc_info=reason)
         self._callbacks.on_stop(reason)
 
@@ -211,6 +211,10 @@ class LogServer:
     def address_of(self, member: NodeId) -> str | None:
         """Where clients reach a member, once it has said so."""
         return self._peers.addresses.get(member) or None
+
+    def note_damage(self, damage: DamagedError) -> None:
+        """Have the next start look there, and repair it from the leader."""
+        self._store.note_damage(damage)
 
     def has_lease(self) -> bool:
         """Whether no other leader can have been elected by now."""

@@ -221,7 +221,7 @@ class Keeper:
         return found[-1] if found and found[-1][1] > self._log.begin.index else None
 
     async def _drop(self, topics: set[str]) -> None:
-        for topic in topics:
+        for topic in sorted(topics):
             await self._queues.remove_topic(topic)
         self.deleted -= topics
         if topics:

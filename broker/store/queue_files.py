@@ -3,7 +3,7 @@
 import asyncio
 import errno
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TypeVar
@@ -138,7 +138,7 @@ class QueueFiles:
         self._fds.clear()
 
 
-def sync(disk: Disk, files: set[Path], folders: set[Path]) -> None:
+def sync(disk: Disk, files: Iterable[Path], folders: Iterable[Path]) -> None:
     """Put files and the names in folders on disk; one removed meanwhile needs none.
 
     May run in a thread.

@@ -46,8 +46,9 @@ class ConsumeQueues:
         self._disk = disk
         self._files = QueueFiles(segment_bytes, disk, threads)
         self._queues: dict[tuple[str, int], ConsumeQueue] = {}
-        self.dirty: set[ConsumeQueue] = set()
-        self._unsynced: tuple[set[Path], set[Path]] = set(), set()
+        # Used as sets that keep their order: what is written first must not be chance.
+        self.dirty: dict[ConsumeQueue, None] = {}
+        self._unsynced: tuple[dict[Path, None], dict[Path, None]] = {}, {}
         self.nothing = ConsumeQueue(folder / "nothing" / "here", self._files)
 
     def get(self, topic: str, queue_id: int) -> ConsumeQueue:
@@ -98,7 +99,7 @@ class ConsumeQueues:
     def append(self, queue: ConsumeQueue, physical_offset: int, size: int, tags_code: int) -> None:
         """Add a unit; it is on file after the next `flush`."""
         is_much = queue.append(physical_offset, size, tags_code)
-        self.dirty.add(queue)
+        self.dirty[queue] = None
         if is_much:
             with suppress(DiskFullError):  # it stays among those that wait
                 self._write(queue)
@@ -115,13 +116,13 @@ class ConsumeQueues:
     def _write(self, queue: ConsumeQueue) -> None:
         files, folders = self._unsynced
         for path in queue.flush():
-            files.add(path)
-            folders.update((path.parent, path.parent.parent, self.folder))
-        self.dirty.discard(queue)
+            files[path] = None
+            folders.update(dict.fromkeys((path.parent, path.parent.parent, self.folder)))
+        self.dirty.pop(queue, None)
 
     async def sync(self) -> None:
         """Put on disk, in a thread, what was written before this call."""
-        unsynced, self._unsynced = self._unsynced, (set(), set())
+        unsynced, self._unsynced = self._unsynced, ({}, {})
         try:
             await self._files.in_thread(sync, self._disk, *unsynced)
         except BaseException:
@@ -166,7 +167,7 @@ class ConsumeQueues:
         for key in [k for k in self._queues if k[0] == topic]:
             queue = self._queues.pop(key)
             queue.dropped = True
-            self.dirty.discard(queue)
+            self.dirty.pop(queue, None)
 
     async def remove_topic(self, topic: str) -> None:
         """Remove the files of a topic that was detached."""
@@ -182,9 +183,9 @@ class ConsumeQueues:
 
     def detach_all(self) -> None:
         """Forget every queue; the files stay until `remove_all`."""
-        for topic in {topic for topic, _ in self._queues}:
+        for topic in dict.fromkeys(topic for topic, _ in self._queues):
             self.detach(topic)
-        self._unsynced = set(), set()
+        self._unsynced = {}, {}
         self._files.close()
 
     async def remove_all(self) -> None:

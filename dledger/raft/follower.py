@@ -191,7 +191,7 @@ def on_seed(s: RaftState, m: Seed) -> None:
 def wants_seed(s: RaftState, m: Seed) -> bool:
     """Whether the log may be emptied for this snapshot, in this session, and needs to be."""
     current = m.term == s.term and m.session == s.push_session and m.session > s.failed_session
-    if not current or m.base_index <= s.log.base_index or s.log.holds(m.base_index, m.base_term):
+    if not current or m.base_index < s.log.base_index or s.log.holds(m.base_index, m.base_term):
         return False
     if m.base_index <= s.commit:
         raise InvariantError(

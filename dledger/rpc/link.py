@@ -230,7 +230,7 @@ class LinkServer:
         self._answer = answer
         self._on_frame = on_frame
         self._server: asyncio.Server | None = None
-        self._wires: set[Wire] = set()
+        self._wires: dict[Wire, None] = {}
         # Those that have not said who they are, oldest first.
         self._strangers: dict[Wire, None] = {}
         self._current: dict[tuple[str, int], Wire] = {}
@@ -271,7 +271,7 @@ class LinkServer:
 
         wire = Wire(on_frame, on_lost, _MAX_HELLO_BYTES)
         patience = asyncio.get_running_loop().call_later(_HANDSHAKE_S, wire.abort)
-        self._wires.add(wire)
+        self._wires[wire] = None
         self._strangers[wire] = None
         if len(self._strangers) > _MAX_STRANGERS:
             # The oldest: a member says HELLO at once.
@@ -313,7 +313,7 @@ class LinkServer:
         log.error("peer connection from %s closed: %s", wire.remote, problem)
 
     def _drop(self, wire: Wire) -> None:
-        self._wires.discard(wire)
+        self._wires.pop(wire, None)
         self._strangers.pop(wire, None)
         for key, current in list(self._current.items()):
             if current is wire:

@@ -94,3 +94,15 @@ def rejoin(t: Trouble, name: str) -> None:
     net.heal(name)
     net.heal(None, name)
     t.tell(name, "connected again")
+
+
+def widen(group: "Group", source: str, target: str) -> None:
+    """A narrow link is as wide as the others again.
+
+    What was queued on it would go on trickling, so connections over it begin anew.
+    """
+    net = group.world.net
+    link = net.link(source, target)
+    if link.bytes_per_s:
+        link.bytes_per_s = 0
+        net.reset(source, target)

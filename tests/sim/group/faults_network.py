@@ -4,7 +4,7 @@ import errno
 
 from tests.sim.world import MS
 
-from .faults import Trouble, rejoin
+from .faults import Trouble, rejoin, widen
 
 
 def cut_one_way(t: Trouble) -> bool:
@@ -74,13 +74,14 @@ def slow_link(t: Trouble) -> bool:
     """One direction becomes slow or narrow."""
     a, b = t.pair()
     link = t.group.world.net.link(a, b)
-    before = (link.low_us, link.high_us, link.bytes_per_s)
+    before = (link.low_us, link.high_us)
     slow_us = t.rng.choice((20, 100, 400)) * MS
     link.low_us, link.high_us = slow_us // 4, slow_us
     link.bytes_per_s = t.rng.choice((0, 20_000, 200_000))
 
     def restore() -> None:
-        link.low_us, link.high_us, link.bytes_per_s = before
+        link.low_us, link.high_us = before
+        widen(t.group, a, b)
 
     t.tell(a, f"slow to {b}: {slow_us // MS} ms, {link.bytes_per_s} B/s")
     t.for_a_while(restore)
@@ -113,18 +114,15 @@ def late_answers(t: Trouble) -> bool:
     net = t.group.world.net
     link = net.link(follower.name, leader.name)
     # So narrow that answers queue up, while a new connection is soon made.
-    before, link.bytes_per_s = link.bytes_per_s, t.rng.choice((200, 350, 500))
+    link.bytes_per_s = t.rng.choice((200, 350, 500))
 
     def break_off() -> None:
         for c in net.connections():
             if (c.link.source, c.link.target) == (leader.name, follower.name):
                 c.reset(errno.ECONNRESET)
 
-    def restore() -> None:
-        link.bytes_per_s = before
-
     t.tell(follower.name, f"answers {leader.name} late")
     for _ in range(2):
         t.later((600 * MS, 2000 * MS), break_off)
-    t.later((2500 * MS, 3500 * MS), restore)
+    t.later((2500 * MS, 3500 * MS), lambda: widen(t.group, follower.name, leader.name))
     return True

@@ -9,7 +9,7 @@ from tests.sim.world import MS
 from . import faults_disk as disk
 from . import faults_network as network
 from . import faults_process as process
-from .faults import Trouble
+from .faults import Trouble, widen
 
 if TYPE_CHECKING:
     from .group import Group
@@ -97,7 +97,7 @@ class Nemesis:
         net.frame_loss = net.frame_duplication = 0.0
         net.set_latency(100, 1000)
         for link in net.links():
-            link.bytes_per_s = 0
+            widen(group, link.source, link.target)
         net.heal()
         for member in group.all:
             its_disk = member.machine.disk

@@ -7,7 +7,6 @@ from ledgermq.broker.store.reader import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.broker.writer import AppendResult
 from ledgermq.dledger.ids import NONE
-from ledgermq.remoting.message_record import decode_record
 from tests.sim.invariants import ViolationError
 
 from .truth import Place, Truth
@@ -53,8 +52,7 @@ class Promises:
                 f"{topic}/{queue_id} offset {result.queue_offset} was acknowledged, nothing is"
                 f" committed at {result.physical_offset}",
             )
-        found = decode_record(place.record)
-        at = (found.topic, found.queue_id, found.queue_offset, found.body)
+        at = (place.topic, place.queue_id, place.queue_offset, place.body)
         if at != (topic, queue_id, result.queue_offset, body):
             raise ViolationError(
                 "acks_are_true", f"{topic}/{queue_id}/{result.queue_offset} holds {at[:3]}"

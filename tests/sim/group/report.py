@@ -123,11 +123,11 @@ class Report:
 
     def as_json(self) -> str:
         """Everything, for machines."""
-        values: dict[str, Any] = asdict(self)
+        values: dict[str, Any] = {**vars(self), "violations": [asdict(o) for o in self.violations]}
         values["ratio"] = self.ratio
         values["share"] = self.share
         values["breaches"] = self.breaches()
-        return json.dumps(values, indent=1, default=str)
+        return json.dumps(values, indent=1)
 
 
 def _counts(counter: Counter[str]) -> list[tuple[str, str]]:

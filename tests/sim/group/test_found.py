@@ -6,6 +6,7 @@ import pytest
 
 from ledgermq.broker.metadata import LogBegin
 from ledgermq.dledger.ids import Standing
+from ledgermq.remoting.errors import PeerError
 from tests.sim.world import MS, Loss, S
 
 from .calm import Calm
@@ -112,6 +113,20 @@ def test_a_snapshot_that_found_no_room_is_asked_for_again(calm: Calm) -> None:
     assert node.standing is Standing.EMPTY
     node.machine.disk.room = None
     calm.run.converge()
+
+
+def test_a_topic_whose_deletion_was_refused_takes_messages(calm: Calm) -> None:
+    replica, target = calm.leader.replica, calm.followers[0]
+    assert replica is not None
+    target.process.pause(2 * S)
+    calm.leader.call(replica.log.transfer, target.name)
+    deletion = calm.leader.process.spawn(replica.node.delete_topic(calm.topic))
+    calm.wait(3 * S)
+    assert isinstance(deletion.exception(), PeerError)
+    assert calm.leader.ready
+    answers = calm.send([b"still there"])
+    calm.wait(200 * MS)
+    assert [a for a in answers if isinstance(a, PeerError)] == []
 
 
 def test_a_sigterm_during_a_hand_over_loses_no_consumer_offset(calm: Calm) -> None:

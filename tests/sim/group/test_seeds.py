@@ -1,5 +1,6 @@
 """A few seeds for every check; `make sim` runs thousands."""
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def test_a_broken_seed_and_a_missing_mark_fail_the_report() -> None:
     outcome.violation = "some_rule"
     report.add(outcome)
     assert report.breaches() == [f"seed {0x5F1C:#x} breaks some_rule"]
+    assert json.loads(report.as_json())["violations"][0]["violation"] == "some_rule"
     report.seeds = 1000
     assert any("seeds with" in b for b in report.breaches())
     assert any("leader changes" in b for b in report.breaches())

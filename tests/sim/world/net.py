@@ -144,6 +144,8 @@ class SimNet:
         for end in [end for end in self.lingering if end.link is link]:
             if self.world.now_us - self.lingering.pop(end) < self.user_timeout_us:
                 end.retransmit(_RETRANSMIT_US)
+            else:
+                end.forget()
 
     def switched_on(self, name: str) -> None:
         """A machine has power again: what it is sent for connections of before, it refuses."""

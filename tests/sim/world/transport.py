@@ -208,6 +208,11 @@ class SimTransport(asyncio.Transport):
         if not self._held:
             self._stuck_since_us = None
 
+    def forget(self) -> None:
+        """The kernel has given a closed end up: what still comes is answered with a reset."""
+        self._held.clear()
+        self._flight.clear()
+
     def retransmit(self, within_us: int) -> None:
         """The way is open again: what was held is sent anew, sooner or later."""
         if not self._held:

@@ -164,7 +164,7 @@ async def test_a_silent_broker_costs_no_more_than_its_timeout(name_server, broke
     result = await mqadmin("clusterList", "-n", name_server)
 
     assert result.code == 0
-    assert "to request 28 within 700 ms" in result.err
+    assert re.search(r"to request 28 within (700|6\d\d) ms", result.err)
 
 
 async def test_one_cluster_only(name_server, broker, make_broker):

@@ -325,8 +325,8 @@ def test_another_leader_may_try_at_once():
 def test_a_committed_entry_that_cannot_be_written_stops_the_node():
     m = member(log=LOG)
     m.receive(push((), (5, 2), term=3, commit=5))
-    with pytest.raises(InvariantError, match="entry 4 is committed but cannot be written"):
-        m.step(AcceptFailed(4))
+    with pytest.raises(InvariantError, match="entry 5 is committed but cannot be written"):
+        m.step(AcceptFailed(5))
 
 
 # --- orders ---------------------------------------------------------------------------------------

@@ -281,6 +281,17 @@ def test_the_preferred_member_takes_over_after_a_calm_while():
     assert calm(m, 300) == [N2]
 
 
+def test_calm_begins_with_the_office():
+    m, _ = synced(preferred=(N2,))
+    begun_ms = m.core._s.calm_since_ms
+    calm(m, 9900)
+    assert ordered_by(m) == []
+    m.tick(begun_ms + 9999 - m.now_ms)
+    assert ordered_by(m) == []
+    m.tick(1)
+    assert ordered_by(m) == [N2]
+
+
 def test_the_first_able_of_the_preferred_takes_over():
     m, _ = synced(preferred=(N1, N2))
     m.step(LinkDown(N1))

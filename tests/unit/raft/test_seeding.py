@@ -27,7 +27,7 @@ from ledgermq.dledger.raft.events import (
 )
 from ledgermq.dledger.raft.messages import Push, PushReply, Seed, SeedReply, VoteReply
 
-from .drive import N0, N1, N2, echo, heartbeat, leader, member, push, synced, vote
+from .drive import N0, N1, N2, echo, hear_all, heartbeat, leader, member, push, synced, vote
 
 BASE = (9, 3)  # 0..9 are gone; the last of them was of term 3
 LOG = ((3, 2), (5, 3))  # 10..11 of term 3, 12..14 of term 5
@@ -216,8 +216,9 @@ def test_whether_the_snapshot_is_there_is_asked():
         asked += [(p.prev_index, p.prev_term, p.runs) for p in m.sent(Push, N1)]
         m.receive(echo(N1, 6, 1))
     assert asked == [(9, 3, ())] * 2, "once a minimum timeout"
-    m.refuse(N1, session, 9, (4, -1))
-    assert m.effects == (), "not yet"
+    for end in (4, 9):
+        m.refuse(N1, session, 9, (end, -1))
+        assert m.effects == (), "not yet"
     m.ack(N1, session, 9)
     assert m.all(Fetch)
 
@@ -269,6 +270,25 @@ def test_the_begin_passes_a_slow_follower(fetched):
     assert m.all(SendSeed) == [SendSeed(N1, sessions[N1])]
     m.step(Fetched(N1, n1, ((1, 2),), 200))
     assert m.effects == (), "bytes that come too late"
+    for _ in range(6):
+        hear_all(m)
+        m.tick(150)
+        assert not m.sent(Push, N1), "it is asked once a minimum timeout, not with every heartbeat"
+    hear_all(m)
+    m.tick(150)
+    assert [p.prev_index for p in m.sent(Push, N1)] == [4]
+
+
+def test_the_begin_reaches_a_slow_follower_and_does_not_pass_it():
+    m, sessions = synced()
+    m.step(Appended(5))
+    m.step(Fetched(N2, token_of(m, N2), ((1, 5),), 500))
+    m.step(Durable(5))
+    m.ack(N2, sessions[N2], 5)
+    m.step(BeginMoved(1))
+    assert m.effects == (), "the fetch under way goes on"
+    m.step(Fetched(N1, token_of(m, N1), ((1, 5),), 500))
+    assert [(p.prev_index, p.runs) for p in m.sent(Push, N1)] == [(0, ((1, 5),))]
 
 
 def test_who_is_not_connected_is_sent_nothing():
@@ -403,8 +423,15 @@ def test_silence_of_the_leader_does_not_spoil_a_snapshot():
     assert (m.core.commit, m.sent(PushReply)) == (9, [])
 
 
-def test_a_base_that_contradicts_a_committed_entry_stops_the_node():
-    m = member(log=((1, 12),), commit=10)
+@pytest.mark.parametrize(
+    "m",
+    [
+        pytest.param(member(log=((1, 12),), commit=10), id="before the commit"),
+        pytest.param(member(log=((1, 12),), commit=9), id="the last that is committed"),
+        pytest.param(member(base=(9, 2), log=((2, 1),)), id="the own base"),
+    ],
+)
+def test_a_base_that_contradicts_a_committed_entry_stops_the_node(m):
     with pytest.raises(InvariantError, match="says that entry 9 is of term 3; it is committed"):
         m.receive(seed())
 

@@ -45,7 +45,8 @@ def test_a_listener_is_named_with_its_pid_and_command(listener: socket.socket) -
     result = check(f"{number(listener)}=n1, Raft")
     assert result.returncode == 4
     assert f"port {number(listener)} (n1, Raft) by pid {os.getpid()} (" in result.stdout
-    assert "python" in result.stdout
+    # Some test runners give their process a title of its own.
+    assert "python" in result.stdout or "pytest" in result.stdout
 
 
 def test_ports_of_one_holder_share_a_line(listener: socket.socket) -> None:

@@ -1,0 +1,50 @@
+"""A snapshot vouches for the queue files: they are on the disk before it says so."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.dledger.power import PowerDisk
+
+from .replicas import FakeLog, Replica, fill, put_topic
+
+
+async def test_queues_that_a_snapshot_knows_survive_a_loss_of_power(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = PowerDisk()
+    log = FakeLog(tmp_path / "dledger", disk)
+    put_topic(log, "T")
+    fill(log, 40)
+    replica = Replica(tmp_path, log)
+    await replica.start()
+    await replica.snapshot()
+    units = replica.units()
+    assert sum(map(len, units.values())) > 40
+    await replica.crash()
+    disk.fail(tmp_path)
+    await replica.start()
+    assert replica.units() == units
+    assert not replica.failures
+    assert "made anew" not in caplog.text, "the files were there, and taken as they are"
+    await replica.stop()
+
+
+async def test_what_came_after_the_snapshot_is_dispatched_again(tmp_path: Path) -> None:
+    disk = PowerDisk()
+    log = FakeLog(tmp_path / "dledger", disk)
+    put_topic(log, "T")
+    fill(log, 20)
+    replica = Replica(tmp_path, log)
+    await replica.start()
+    await replica.snapshot()
+    fill(log, 20)
+    await replica.follow()
+    await replica.dispatcher._keeper._flush()  # written, not synced
+    units = replica.units()
+    await replica.crash()
+    disk.fail(tmp_path)
+    await replica.start()
+    assert replica.units() == units
+    assert not replica.failures
+    await replica.stop()
