@@ -324,7 +324,7 @@ class Node:
 
     async def delete_topic(self, name: str) -> None:
         """See `MetadataWriter.delete_topic`; from now on the topic takes no messages."""
-        if not self.ready:
+        if not self.takes_appends:
             raise not_leader()
         self._deleting[name] += 1
         await self._change(TopicDelete(name=name), lambda r: self._topic_deleted(name, r))

@@ -97,6 +97,8 @@ class Peers:
         """The process is gone; what it had sent and nobody has read yet must not look alive."""
         for channel in Channel:
             self._server.drop_peer(peer, channel)
+        # An idle connection to a machine without power would stay open for ever.
+        self._data[peer].hang_up()
         self._callbacks.on_died(peer)
 
     def send(self, peer: NodeId, message: Message) -> None:

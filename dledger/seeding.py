@@ -20,10 +20,12 @@ from .raft.messages import Seed, SeedReply
 from .store.begin import Begin
 from .store.member_store import MemberStore
 from .store.snapshots import Snapshot
+from .timers import Timers
 
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 512 << 10
+_DISK_FULL_RETRY_S = 1.0
 # More than any group's metadata; a leader that announces more is not believed.
 MAX_SEED_BYTES = 512 << 20
 
@@ -105,6 +107,7 @@ class Seeding:
         store: MemberStore,
         flusher: Flusher,
         peers: Peers,
+        timers: Timers,
         *,
         step: Callable[[ev.Event], None],
         on_seeded: Callable[[Snapshot], None],
@@ -114,6 +117,7 @@ class Seeding:
         self._store = store
         self._flusher = flusher
         self._peers = peers
+        self._timers = timers
         self._step = step
         self._on_seeded = on_seeded
         self._senders: dict[NodeId, SeedSender] = {}
@@ -156,8 +160,9 @@ class Seeding:
             try:
                 self._install(m, snapshot)
             except DiskFullError as e:
-                # The leader asks again in its next session.
                 log.error("the snapshot of leader %s cannot be kept: %s", m.sender, e)
+                # It sends it again in its next session.
+                self._timers.after("seed", _DISK_FULL_RETRY_S, self._peers.hang_up, m.sender)
                 return
         self._peers.send(m.sender, SeedReply(self._self_id, self._core.term, m.session, received))
 
@@ -165,6 +170,8 @@ class Seeding:
         """Replace the log by a snapshot: the snapshot is on disk before the log is emptied."""
         self._flusher.settle()
         self._store.snapshots.save(snapshot)
+        if not self._core.wants_seed(m):
+            return  # another leader has spoken meanwhile
         self._store.ledger.reset(Begin(m.base_index + 1, m.base_pos, m.base_term, m.base_chain))
         self._flusher.cut(m.base_index)
         log.warning("filled anew by %s: the log begins at index=%d", m.sender, m.base_index + 1)

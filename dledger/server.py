@@ -160,6 +160,7 @@ class LogServer:
             self._store,
             self._flusher,
             self._peers,
+            timers,
             step=self._step,
             on_seeded=self._callbacks.on_seeded,
         )

@@ -99,6 +99,11 @@ class OutgoingLink:
         self._wire.send(data)
         return True
 
+    def hang_up(self) -> None:
+        """Close the connection that stands, if one does, and dial again."""
+        if self.up and self._wire is not None:
+            self._wire.abort()
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         wait_s = _RETRY_MIN_S

@@ -91,7 +91,10 @@ class SlotFile:
         broken = [at for at in (0, 1) if found[at] is None and any(slots[at])]
         if broken:
             log.warning("%s: slot %d is broken; the other one is used", self.path, broken[0])
-        # The process that wrote it may have been killed before the sync.
+        # The process that wrote it may have been killed before the sync; or the sync failed: then
+        # the page cache shows what the disk lacks, and takes it for written.
+        newest = slots[self._synced]
+        self._disk.pwrite(self._fd, newest, self._synced * _SLOT_BYTES)
         self._disk.fdatasync(self._fd)
         return None
 

@@ -81,6 +81,13 @@ def test_the_verdict(
     assert (place in said) is (code == 1 and not explained)
 
 
+def test_the_share_of_a_sample_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutation, "explanations", lambda: {SURVIVOR.key: "no difference"})
+    counts = Counter({"killed": 1, "survived": 1})
+    assert mutation._report(counts, [SURVIVOR], whole=False) == 0
+    assert mutation._report(counts, [SURVIVOR], whole=True) == 1
+
+
 def test_every_reason_names_a_function_that_exists() -> None:
     for file, function, old, new in mutation.explanations():
         assert f"def {function.rpartition('.')[2]}(" in (ROOT / file).read_text(), function

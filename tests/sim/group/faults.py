@@ -32,6 +32,8 @@ class Trouble:
 
     group: "Group"
     rng: "Random"
+    # Traps that were set and have not sprung come to nothing.
+    over: bool = False
 
     def later(self, span_us: tuple[int, int], action: Callable[[], object]) -> None:
         """Undo something after a while."""

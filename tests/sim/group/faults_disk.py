@@ -114,8 +114,11 @@ def rot(t: Trouble) -> bool:
     member = t.victim()
     if not t.may_hurt(member):
         return False
-    what = t.rng.choice(("/data/", "/data/", "/consumequeue/", "/snapshot/"))
-    found = member.machine.disk.rot(lambda path: what in path, t.rng)
+    what = t.rng.choice(("log", "log", "/consumequeue/", "/snapshot/"))
+    if what == "log":
+        found = _rot_an_entry(t, member)
+    else:
+        found = member.machine.disk.rot(lambda path: what in path, t.rng)
     if found is None:
         return False
     member.hurt = f"rot in {found[0]} at {found[1]}"
@@ -123,6 +126,22 @@ def rot(t: Trouble) -> bool:
     # Whoever is started finds it; until then nobody may look.
     t.for_a_while(lambda: restart(t, member))
     return True
+
+
+def _rot_an_entry(t: Trouble, member: "Member") -> tuple[str, int] | None:
+    """Any byte of the log but in its last entry: there, rot and a torn tail look alike."""
+    if not member.alive or member.replica is None:
+        return None
+    ledger = member.replica.log.ledger
+    last = ledger.index.get(ledger.end_index)
+    if last is None or last.pos <= ledger.begin.pos:
+        return None
+    pos = t.rng.randrange(ledger.begin.pos, last.pos)
+    path, offset = str(ledger.data.path_of(pos)), pos % ledger.data.segment_bytes
+    if path not in member.machine.disk.durable_files():
+        return None
+    member.machine.disk.rot_at(path, offset, t.rng.randrange(1, 256))
+    return path, offset
 
 
 def wipe(t: Trouble) -> bool:

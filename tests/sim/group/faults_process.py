@@ -42,6 +42,8 @@ def kill_in_call(t: Trouble) -> bool:
     power = t.rng.random() < 0.5 and t.group.character.sync_flush
 
     def strike() -> None:
+        if t.over:
+            return
         note_death(t.group, member)
         t.tell(member.name, f"killed in a call of {kind or 'the disk'}")
         member.joined = False

@@ -190,7 +190,7 @@ class Group:
         """What a node shows of its queues is what the log says."""
         replica = member.replica
         if replica is not None and not self.rules.void:
-            self._checked(lambda: self.promises.check_queues(member, replica))
+            self._checked(lambda: member.call(self.promises.check_queues, member, replica))
 
     def admitted(self, name: NodeId, before: Standing) -> None:
         """A member's vote counts again."""

@@ -91,7 +91,7 @@ class Nemesis:
 
     def stop(self) -> None:
         """End the trouble and undo it: what follows must converge."""
-        self._stopped = True
+        self._stopped = self._trouble.over = True
         group, net = self._group, self._group.world.net
         group.tell("net", "* everything is healed")
         net.frame_loss = net.frame_duplication = 0.0

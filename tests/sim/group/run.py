@@ -277,7 +277,7 @@ class Reading:
     @property
     def succeeded(self) -> bool:
         """Everything was read."""
-        return self._task.done() and self._task.result()
+        return self._process.alive and self._task.done() and self._task.result()
 
 
 def _is_at(member: Member, end: int) -> bool:

@@ -118,10 +118,11 @@ def test_a_snapshot_that_found_no_room_is_asked_for_again(calm: Calm) -> None:
 def test_a_topic_whose_deletion_was_refused_takes_messages(calm: Calm) -> None:
     replica, target = calm.leader.replica, calm.followers[0]
     assert replica is not None
-    target.process.pause(2 * S)
     calm.leader.call(replica.log.transfer, target.name)
+    # Before the order reaches it.
+    target.end()
     deletion = calm.leader.process.spawn(replica.node.delete_topic(calm.topic))
-    calm.wait(3 * S)
+    calm.wait(2 * S)
     assert isinstance(deletion.exception(), PeerError)
     assert calm.leader.ready
     answers = calm.send([b"still there"])

@@ -258,7 +258,7 @@ class Work:
             if place is None:
                 return
             group = self._rng.choice(GROUPS)
-            offset = self._rng.randint(0, member.replica.reader.max_offset(*place))
+            offset = self._rng.randint(0, member.call(replica.reader.max_offset, *place) or 0)
             self._group.promises.told((group, *place), offset)
             self._count("offsets committed")
             member.call(replica.node.commit_offset, group, *place, offset)
@@ -274,8 +274,9 @@ class Work:
         if place is None:
             return
         reader = member.replica.reader
-        low, high = reader.min_offset(*place), reader.max_offset(*place)
-        wanted = self._rng.randint(max(low - 1, 0), high + 1)
+        low = member.call(reader.min_offset, *place) or 0
+        high = member.call(reader.max_offset, *place) or 0
+        wanted = self._rng.randint(max(low - 1, 0), max(low, high) + 1)
         self._count("reads")
         self._spawn(member, self.read_at(member, *place, wanted))
 
