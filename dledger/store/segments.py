@@ -12,6 +12,8 @@ from ledgermq.dledger.errors import CallerError, DiskFullError, StorageError
 
 _NAME_DIGITS = 20
 _ZERO_CHUNK = bytes(1 << 20)
+# What the usual file systems give a file at least at once.
+_BLOCK_BYTES = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # Files that were dropped and are kept open: more than reads can be under way meanwhile.
 _KEPT_OPEN = 64
@@ -143,9 +145,19 @@ class Segments:
         Touches only what is not zero: the rest may have no room on the disk.
         """
         for pos in range(start, end, len(_ZERO_CHUNK)):
-            left = self.read(pos, min(len(_ZERO_CHUNK), end - pos)).rstrip(b"\0")
-            if left:
-                self.write(pos, _ZERO_CHUNK[: len(left)])
+            self._wipe_chunk(pos, min(len(_ZERO_CHUNK), end - pos))
+
+    def _wipe_chunk(self, start: int, size: int) -> None:
+        data = self.read(start, size)
+        if data == _ZERO_CHUNK[:size]:
+            return
+        at = 0
+        while at < size:
+            # Block by block: next to one with bytes may lie a hole.
+            stop = min(at + _BLOCK_BYTES - (start + at) % _BLOCK_BYTES, size)
+            if any(data[at:stop]):
+                self.write(start + at, _ZERO_CHUNK[: stop - at])
+            at = stop
 
     def clear_after(self, pos: int) -> None:
         """Zero what lies between `pos` and the end of its segment; holes stay holes."""
@@ -157,8 +169,7 @@ class Segments:
                 return
             pos = base + data
             size = min(len(_ZERO_CHUNK), end - pos)
-            if self.read(pos, size) != _ZERO_CHUNK[:size]:
-                self.write(pos, _ZERO_CHUNK[:size])
+            self._wipe_chunk(pos, size)
             pos += size
 
     def drop_from(self, base: int) -> None:

@@ -114,34 +114,38 @@ def rot(t: Trouble) -> bool:
     member = t.victim()
     if not t.may_hurt(member):
         return False
-    what = t.rng.choice(("log", "log", "/consumequeue/", "/snapshot/"))
-    if what == "log":
-        found = _rot_an_entry(t, member)
+    if t.rng.random() < 0.5:
+        where = _rot_entry(t, member)
     else:
+        what = t.rng.choice(("/consumequeue/", "/snapshot/"))
         found = member.machine.disk.rot(lambda path: what in path, t.rng)
-    if found is None:
+        where = f"{found[0]} at {found[1]}" if found else ""
+    if not where:
         return False
-    member.hurt = f"rot in {found[0]} at {found[1]}"
+    member.hurt = f"rot in {where}"
     t.tell(member.name, member.hurt)
     # Whoever is started finds it; until then nobody may look.
     t.for_a_while(lambda: restart(t, member))
     return True
 
 
-def _rot_an_entry(t: Trouble, member: "Member") -> tuple[str, int] | None:
-    """Any byte of the log but in its last entry: there, rot and a torn tail look alike."""
-    if not member.alive or member.replica is None:
-        return None
-    ledger = member.replica.log.ledger
-    last = ledger.index.get(ledger.end_index)
-    if last is None or last.pos <= ledger.begin.pos:
-        return None
-    pos = t.rng.randrange(ledger.begin.pos, last.pos)
-    path, offset = str(ledger.data.path_of(pos)), pos % ledger.data.segment_bytes
-    if path not in member.machine.disk.durable_files():
-        return None
+def _rot_entry(t: Trouble, member: "Member") -> str:
+    """Damage an entry below the durable mark; "" where there is none.
+
+    Past it, a broken last entry cannot be told from one that was torn while it was written.
+    """
+    if member.replica is None:
+        return ""
+    ledger, held = member.replica.log.ledger, member.witness.held
+    first, last = max(ledger.begin.index, held.base), min(ledger.marks.mark.index, held.end)
+    written = held.at(t.rng.randint(first, last)) if first <= last else None
+    if written is None:
+        return ""
+    path, offset = member.place_of(written.pos + t.rng.randrange(len(written.data)))
+    if member.machine.disk.durable_size(path) is None:
+        return ""
     member.machine.disk.rot_at(path, offset, t.rng.randrange(1, 256))
-    return path, offset
+    return f"entry {written.index}, {path} at {offset}"
 
 
 def wipe(t: Trouble) -> bool:

@@ -137,6 +137,7 @@ class Run:
         self.work.start()
         self.group.world.run(trouble_us)
         self.nemesis.stop()
+        self.work.leave_out("transfer", "terminate")
         self.recover()
         self.work.stop()
         self.converge()

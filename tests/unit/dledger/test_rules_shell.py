@@ -76,6 +76,16 @@ async def test_nobody_speaks_for_another(tmp_path: Path) -> None:
         assert me.log.core.term < 99
 
 
+def test_a_flipped_bit_in_a_frame_is_never_a_message() -> None:
+    frame = codec.encode_message(Heartbeat(N1, 4, 7, 2))[4:]
+    for at in range(len(frame)):
+        for bit in range(8):
+            flipped = bytearray(frame)
+            flipped[at] ^= 1 << bit
+            with pytest.raises(FrameError):
+                codec.decode(bytes(flipped))
+
+
 async def test_damage_that_a_read_has_met_is_known_at_the_next_start(tmp_path: Path) -> None:
     async with running(Group(tmp_path)) as group:
         leader = await group.leader()
