@@ -103,8 +103,7 @@ ensure_venv test
 case ${1:-all} in
 all)
     check
-    part "Group simulation" sim --seeds 2000 --fresh 20
-    part "A fifth of the mutation run" ours tests.mutants.mutation --sample "$(date +%F)"
+    part "Group simulation" sim --seeds 2000
     part "Java for the interop tests" need_java
     part "Tests with real processes" tool pytest -q --timeout 300 -m "slow or chaos or interop"
     ;;

@@ -75,6 +75,11 @@ class Upkeep:
         """A node that may not vote yet says why, and whom the group waits for."""
         if self._core.standing is Standing.MEMBER:
             return
+        if self._core.needs_operator:
+            log.error(
+                "no leader: too many nodes of this group have an empty or damaged store. Bring"
+                " their disks back, or see --bootstrap in mqbroker -h"
+            )
         others = ", ".join(self._core.waits_for)
         log.warning(
             "no votes from this node until a leader has brought it up to date: %s%s",

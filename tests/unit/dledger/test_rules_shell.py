@@ -240,10 +240,11 @@ def interrupted(folder: Path, calls: int) -> bool:
     heard: list[object] = []
     seeding = Seeding(
         N0,
-        SimpleNamespace(term=5),  # type: ignore[arg-type]
+        SimpleNamespace(term=5, wants_seed=lambda _: True),  # type: ignore[arg-type]
         store,
         SimpleNamespace(settle=nothing, cut=nothing),  # type: ignore[arg-type]
         SimpleNamespace(send=nothing),  # type: ignore[arg-type]
+        Timers(nothing),
         step=heard.append,
         on_seeded=heard.append,
     )
