@@ -244,6 +244,8 @@ class SimTransport(asyncio.Transport):
     def _answer_dead(self) -> None:
         """Bytes for a closed end: reset the sender."""
         if not self.link.is_cut:
+            # Whatever it still had to say is worth nothing now.
+            self.forget()
             self._launch(_RST)
 
     def _plan_read(self) -> None:
