@@ -221,6 +221,8 @@ class BrokerApp:
 
     async def _hand_over(self) -> None:
         """Design 7: hold new sends, transfer, forward the held ones, wait for the routes."""
+        # One that is under way already, to a preferred leader: no offset could be written now.
+        await self._wait(lambda: not self.log.core.transferring, _HAND_OVER_S)
         if not self.node.ready:
             return
         self.gate.closed = True

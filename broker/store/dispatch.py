@@ -309,12 +309,14 @@ class Dispatcher:
         """A queue led to something else than its message: the next start makes all of them anew."""
         if not self._stopped:
             self.serving = False
-            self._keeper.give_up()
-            self.fail(
-                StorageError(
-                    f"{what}. Start this node again: its queues are made anew from the log"
+            try:
+                self._keeper.give_up()
+            finally:
+                self.fail(
+                    StorageError(
+                        f"{what}. Start this node again: its queues are made anew from the log"
+                    )
                 )
-            )
 
     async def close(self) -> None:
         """Stop dispatching; what is dispatched is on disk afterwards, unless this node failed."""

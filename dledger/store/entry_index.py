@@ -6,6 +6,7 @@ Source: DLedger 0.3.1.2, DLedgerEntryCoder.encodeIndex.
 
 import logging
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,15 +112,34 @@ class EntryIndex:
             return None
         return IndexUnit(pos, size, index, term)
 
-    def check(self, header: EntryHeader) -> None:
-        """Compare the unit of an entry with the entry.
+    def check_all(self, headers: Sequence[EntryHeader]) -> None:
+        """Compare the units of consecutive entries with the entries.
 
         Raises:
-            DamagedError: it says something else; it can be made anew.
+            DamagedError: one says something else; it can be made anew.
         """
-        unit = self.get(header.log_index)
-        if unit != (header.pos, header.size, header.log_index, header.term):
-            raise self.damage(header.log_index)
+        at = 0
+        while at < len(headers):
+            units = self._units(headers[at].log_index, len(headers) - at)
+            for header, unit in zip(headers[at:], _UNIT.iter_unpack(units), strict=False):
+                if unit != (MAGIC, header.pos, header.size, header.log_index, header.term):
+                    raise self.damage(header.log_index)
+                at += 1
+            if not units:
+                raise self.damage(headers[at].log_index)
+
+    def check(self, header: EntryHeader) -> None:
+        """`check_all` for one."""
+        self.check_all((header,))
+
+    def _units(self, first: int, count: int) -> bytes:
+        """Units from `first` on, up to `count`, as many as lie together."""
+        flushed, buffer = self._tail
+        if first >= flushed:
+            begin = (first - flushed) * UNIT_BYTES
+            return bytes(buffer[begin : begin + count * UNIT_BYTES])
+        data = self.segments.read(first * UNIT_BYTES, min(count, flushed - first) * UNIT_BYTES)
+        return data[: len(data) - len(data) % UNIT_BYTES]
 
     def damage(self, index: int) -> DamagedError:
         """The error that says that the unit of `index` is wrong."""

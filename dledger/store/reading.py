@@ -192,6 +192,5 @@ class LogReader:
         if first > self.end_index:
             return first
         data, reached = self.read_entries(first, self.end_index, max_bytes)
-        for _, header in entry.walk(data):
-            self.index.check(header)
+        self.index.check_all([header for _, header in entry.walk(data)])
         return reached + 1

@@ -20,5 +20,6 @@ FOUND = [
     Found(0x118, "after a loss of power the leader's idle connection for pushes stayed half open"),
     Found(0x30D, "a follower without room for a snapshot was never sent it again"),
     Found(0x4E6C, "a topic whose deletion was refused during a hand-over took no messages"),
+    Found(0xC353, "queues were given up, the mark of it could not be written, and the node hung"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

@@ -125,7 +125,8 @@ CASES = [
     ),
     pytest.param(
         entry, "check", lambda header, body, chain: header.chain_crc,
-        {"log_matching", "durable_stays", "unexpected_stop", "reads_are_true", "convergence"},
+        {"log_matching", "durable_stays", "unexpected_stop", "reads_are_true", "convergence",
+         "repairs_work"},
         id="checksums are not looked at",
     ),
 ]  # fmt: skip

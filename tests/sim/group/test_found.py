@@ -1,12 +1,13 @@
 """What random runs have found, as short as it can be told; the seeds are in `found.py`."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from ledgermq.broker.metadata import LogBegin
 from ledgermq.dledger.ids import Standing
-from ledgermq.remoting.errors import PeerError
+from ledgermq.remoting.errors import PeerError, StorageError
 from tests.sim.world import MS, Loss, S
 
 from .calm import Calm
@@ -128,6 +129,18 @@ def test_a_topic_whose_deletion_was_refused_takes_messages(calm: Calm) -> None:
     answers = calm.send([b"still there"])
     calm.wait(200 * MS)
     assert [a for a in answers if isinstance(a, PeerError)] == []
+
+
+def test_a_node_that_gives_up_its_queues_stops_even_if_it_cannot_note_it(calm: Calm) -> None:
+    node = calm.followers[0]
+    assert node.replica is not None
+    node.disk_faults = 1
+    node.machine.disk.fail_writes = 1
+    with suppress(StorageError):
+        node.process.call(node.replica.dispatcher.give_up_queues, "a unit is broken")
+    calm.wait(100 * MS)
+    assert not node.alive
+    calm.run.converge()
 
 
 def test_a_sigterm_during_a_hand_over_loses_no_consumer_offset(calm: Calm) -> None:
