@@ -21,6 +21,7 @@ from .work import TOPICS, Work
 
 FORM_US = 10 * S
 TROUBLE_US = 40 * S
+SLOW_SYNC_US = 10 * S
 LEADER_US = 3 * S
 CONVERGE_US = 12 * S
 WORK_US = 3 * S
@@ -167,8 +168,16 @@ class Run:
     def _state(self) -> str:
         return "; ".join(_state(m) for m in self.group.all)
 
+    def _syncs_are_through(self) -> bool:
+        replicas = [m.replica for m in self.group.all if m.alive and m.replica is not None]
+        return all(r.log._flusher._running is None for r in replicas)
+
     def recover(self) -> None:
-        """A leader soon after everything is healed."""
+        """A leader soon after everything is healed.
+
+        A sync that began while the disk was slow takes the time that it takes.
+        """
+        self.group.world.run_until(self._syncs_are_through, SLOW_SYNC_US)
         self._await(lambda: self.group.leader() is not None, LEADER_US, "leader_soon", "no leader")
 
     def converge(self) -> None:

@@ -93,6 +93,11 @@ class Work:
                 await coroutine
             except PeerError:
                 self._group.operations["refused"] += 1
+            except RuntimeError:
+                # A broker that stops closes its listener first: nobody reads any more.
+                if not member.stopping:
+                    raise
+                self._group.operations["refused"] += 1
 
         try:
             member.process.spawn(quiet())
