@@ -23,14 +23,10 @@ Attack = Callable[..., Coroutine[Any, Any, None]]
 
 
 def profiles(quick: int, long: int) -> pytest.MarkDecorator:
-    """Number of examples for `make check`, and for those who have time."""
-    return pytest.mark.parametrize(
-        "examples",
-        [
-            pytest.param(quick, id="quick"),
-            pytest.param(long, id="long", marks=pytest.mark.slow),
-        ],
-    )
+    """Number of examples for every run, and with LEDGERMQ_FUZZ=long for those who have an hour."""
+    if os.environ.get("LEDGERMQ_FUZZ") == "long":
+        return pytest.mark.parametrize("examples", [pytest.param(long, id="long")])
+    return pytest.mark.parametrize("examples", [pytest.param(quick, id="quick")])
 
 
 def fuzzing(examples: int) -> settings:
