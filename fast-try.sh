@@ -1,5 +1,6 @@
 #!/bin/sh
-# A whole cluster on this machine: one name server and three brokers that elect their leader.
+# A whole deployment on this machine: one name server, and one broker, two, or groups of three
+# that elect their leader.
 # `./fast-try.sh help` says everything.
 
 here=$0
@@ -14,32 +15,36 @@ root=$(CDPATH='' cd -- "$(dirname "$here")" && pwd) || exit 1
 
 . "$root/bin/python-env.sh"
 . "$root/bin/processes.sh"
-. "$root/bin/dledger/nodes.sh"
-. "$root/bin/dledger/launch.sh"
+. "$root/bin/fast-try/settings.sh"
+. "$root/bin/fast-try/nodes.sh"
+. "$root/bin/fast-try/confs.sh"
+. "$root/bin/fast-try/launch.sh"
 
 EXIT_USAGE=2
 EXIT_PORT_TAKEN=4
 EXIT_NOT_RUNNING=5
 
-STOP_TIMEOUT_S=20
-
 usage() {
     cat <<END
 usage: fast-try.sh COMMAND
 
-  start              one name server, three brokers n0 n1 n2 of group RaftNode00
-  start two-groups   a second group beside it: RaftNode01-n0 to RaftNode01-n2
-  status             role, pid, port and memory of each process
+  start [DEPLOYMENT]   a name server and the brokers of one of:
+      dledger            three brokers n0 n1 n2, one group that elects its leader (the default)
+      two-groups         the same and a second group: RaftNode01-n0 to RaftNode01-n2
+      single             one broker, broker-a, on a plain commitlog
+      2m-noslave         two such masters, broker-a and broker-b, that share the load
+  status               role, pid, port and memory of each process
   kill-leader [GROUP]  kill -9 the leader, say when, and who leads next
-  restart NODE       stop (if it runs) and start one node, or namesrv
-  logs [NODE] [-f]   the last lines of all logs, or of one; -f follows
-  stop               stop everything, the data stays
-  clean [--yes]      remove the data, configuration and logs; asks first
-  help               this text
+  restart NODE         stop (if it runs) and start one node, or namesrv
+  logs [NODE] [-f]     the last lines of all logs, or of one; -f follows
+  stop                 stop everything, the data stays
+  clean [--yes]        remove the data, configuration and logs; asks first
+  help                 this text
 
 Environment (kept for the other commands until stop; only STORE_ROOT must be given again):
   NAMESRV_PORT   name server, default 9876
-  BROKER_PORT    first broker, default 30911, +10 per node (each also listens on its port - 2)
+  BROKER_PORT    first broker, default 30911, without a group 10911; +10 per broker (each also
+                 listens on its port - 2)
   DLEDGER_PORT   first node's Raft port, default 40911, +1 per node
   STORE_ROOT     folder for data, conf/, logs/ and pid files, default /tmp/rmqstore
   EXTRA_CONF     lines added to each broker's configuration at start
@@ -49,7 +54,8 @@ Environment (kept for the other commands until stop; only STORE_ROOT must be giv
 
 Exit codes:
   0    done (start: it runs; status: all processes run)
-  1    failed: a process ended, no leader in time, a folder not writable, clean not confirmed
+  1    failed: a process ended, no leader or master in time, another deployment runs, a folder
+       not writable, clean not confirmed
   2    wrong command, argument or setting
   3    no usable Python, or pip failed
   4    a port is taken
@@ -59,23 +65,17 @@ END
 }
 
 start() {
-    case ${1:-dledger} in
-    dledger | two-groups) MODE=${1:-dledger} ;;
-    *) fail "$EXIT_USAGE" "start takes 'two-groups' or nothing, not '$1'." ;;
+    [ $# -le 1 ] || fail "$EXIT_USAGE" "start takes one deployment, not '$*'."
+    asked=${1:-dledger}
+    case " $DEPLOYMENTS " in
+    *" $asked "*) MODE=$asked ;;
+    *) fail "$EXIT_USAGE" "start takes one of: $DEPLOYMENTS; not '$asked'." ;;
     esac
     begin_start
-    if find_running; then
-        # More of the same cluster: its settings stay, a second group may join.
-        mode_before=$MODE
-        # shellcheck disable=SC2154  # find_running sets it
-        if [ "$asked_MODE" = two-groups ]; then MODE=two-groups; fi
-        split_nodes
-        if [ -z "$missing" ]; then
-            say "It runs already (name server $HOST:$NAMESRV_PORT). To stop it: $(me stop)"
-            status
-            return
-        fi
-        say "Running already:$running. Starting:$missing."
+    if find_running && ! join_running; then
+        say "It runs already (name server $HOST:$NAMESRV_PORT). To stop it: $(me stop)"
+        status
+        return
     fi
     check_ports
     save_settings
@@ -84,27 +84,45 @@ start() {
     show_cluster
 }
 
+# join_running, after find_running: what runs keeps its settings, and a second group may come to
+# the first; any other deployment must be stopped first. False when nothing is missing.
+join_running() {
+    mode_before=$MODE
+    case $MODE:$asked in
+    dledger:two-groups) MODE=two-groups ;;
+    two-groups:dledger | "$asked:$asked") ;;
+    *) other_deployment_runs ;;
+    esac
+    split_nodes
+    [ -n "$missing" ] || return 1
+    say "Running already:$running. Starting:$missing."
+}
+
+other_deployment_runs() {
+    fail "$EXIT_FAILED" "The deployment '$MODE' runs in $STORE_ROOT:$running." \
+        "To start '$asked' in its place, first: $(me stop)" \
+        "To start '$asked' beside it, give it a STORE_ROOT and ports of its own:" \
+        "  $(at_home fast-try.sh) help" \
+        "To bring back what '$MODE' lacks: $(me start "$MODE")"
+}
+
 show_cluster() {
     "$python" -P -m ledgermq.admin.mqadmin clusterList -n "$HOST:$NAMESRV_PORT"
+    if has_group; then next="$(me kill-leader)"; else next="$(me status)"; fi
     cat <<END
 
 Logs: $STORE_ROOT/logs
 Next: $(at_home bin/mqadmin) sendMessage -n $HOST:$NAMESRV_PORT -t TopicTest -p "Hello RocketMQ"
-      $(me kill-leader)
+      $next
       $(me stop)
 END
 }
 
-# stop_process NAME: SIGTERM, and kill -9 when that does not help in time.
+# stop_process NAME
 stop_process() {
     pid_of "$1"
     [ -n "$pid" ] || return 0
-    kill "$pid" 2>/dev/null
-    if ! wait_gone "$STOP_TIMEOUT_S" "$pid"; then
-        warn "$1 (pid $pid) did not end within $STOP_TIMEOUT_S s: kill -9."
-        kill -9 "$pid" 2>/dev/null
-        wait_gone 5 "$pid"
-    fi
+    end_process "$pid" "$1"
     rm -f "$run/$1.pid"
 }
 
@@ -153,7 +171,7 @@ role_of() {
     say "$registered" | {
         while read -r at id; do
             if [ "$at" = "$1" ]; then
-                if [ "$id" = 0 ]; then say "leader"; else say "follower ($id)"; fi
+                role_of_id "$id"
                 return
             fi
         done
@@ -161,9 +179,20 @@ role_of() {
     }
 }
 
+# role_of_id BROKER_ID
+role_of_id() {
+    if [ "$1" != 0 ]; then
+        say "follower ($1)"
+    elif has_group; then
+        say leader
+    else
+        say master
+    fi
+}
+
 status() {
     registered=
-    if find_running; then ask_roles; fi
+    if find_running_or_last; then ask_roles; fi
     printf '%-15s %-15s %-8s %-6s %s\n' NODE ROLE PID PORT MEMORY
     for name in namesrv $(node_names); do
         pid_of "$name"
@@ -179,8 +208,8 @@ status() {
 }
 
 restart() {
-    [ $# -eq 1 ] || fail "$EXIT_USAGE" "restart needs a node: $(me restart n1)"
     load_settings
+    [ $# -eq 1 ] || fail "$EXIT_USAGE" "restart needs a node, one of: namesrv $(node_names)"
     require_node "$1"
     again=$name
     require_running
@@ -194,15 +223,19 @@ restart() {
     launch "$again"
     set --
     if [ "$again" != namesrv ]; then set -- "$group=$port"; fi
-    leader=
-    wait_registered 10 10 "$@" || leader=", but its group has no leader: start another node"
+    but=
+    if ! wait_registered 10 10 "$@"; then
+        but=", but is not registered: $(me logs "$again")"
+        if has_group; then but=", but its group has no leader: start another node"; fi
+    fi
     trap - INT TERM HUP
     pid_of "$again"
-    say "$again runs again, pid $pid$leader."
+    say "$again runs again, pid $pid$but."
 }
 
 kill_leader() {
     require_running
+    has_group || no_leader_here
     wanted=${1:-RaftNode00}
     set --
     for name in $running; do
@@ -214,6 +247,16 @@ kill_leader() {
     "$python" -P "$root/bin/cluster.py" kill-leader "$HOST:$NAMESRV_PORT" "$wanted" "$@" ||
         exit "$EXIT_FAILED"
     say "To start it again: $(me restart NODE)"
+}
+
+no_leader_here() {
+    victim=$(node_names | sed 's/ .*//')
+    pid_of "$victim"
+    fail "$EXIT_USAGE" "'$MODE' has no leader: no broker takes over when another dies." \
+        "To see one die:    kill -9 ${pid:-PID}    ($victim)" \
+        "What is left:      $(me status)" \
+        "To bring it back:  $(me restart "$victim")" \
+        "A leader has:      $(me start dledger), after $(me stop)"
 }
 
 logs() {
@@ -253,8 +296,10 @@ clean() {
         esac
     fi
     stop >/dev/null
-    MODE=two-groups
-    for name in $(node_names) namesrv; do remove_node "$name"; done
+    for MODE in $DEPLOYMENTS; do
+        for name in $(node_names); do remove_node "$name"; done
+    done
+    remove_node namesrv
     rm -f "$run/cluster"
     for folder in run conf logs ''; do rmdir "$STORE_ROOT/$folder" 2>/dev/null; done
     say "Removed what fast-try.sh had made in $STORE_ROOT."

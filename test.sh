@@ -49,7 +49,7 @@ ours() {
 # The programs; -a looks into what they source.
 shell_check() {
     "$venv/bin/shellcheck" -a fast-try.sh test.sh .ci/run bin/dledger/fast-try.sh bin/mq* \
-        bin/runserver.sh bin/runbroker.sh bin/tools.sh
+        bin/runserver.sh bin/runbroker.sh bin/tools.sh bin/namesrv-ctl.sh bin/broker-ctl.sh
 }
 
 check() {

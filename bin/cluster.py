@@ -1,11 +1,13 @@
-"""What fast-try.sh asks the name server.
+"""What fast-try.sh and the ctl scripts ask the name server.
 
     python cluster.py wait ADDRESS LEADER_S FOLLOWER_S GROUP=PORT...
     python cluster.py roles ADDRESS
     python cluster.py kill-leader ADDRESS GROUP PORT=PID=LABEL...
+    python cluster.py registered ADDRESS HOST:PORT
 
 `wait` ends when every group has a leader, and every PORT too is registered or gets no more time;
-without a GROUP it ends when the name server answers. `roles` prints "PORT BROKER_ID" lines.
+without a GROUP it ends when the name server answers. `roles` prints "PORT BROKER_ID" lines,
+`registered` prints the broker id of one address, or that it has none.
 Exits 1 when the time is over, or when the name server does not answer or knows no leader.
 `wait` is one process that stays: starting a Python for every look costs more than the look.
 """
@@ -42,8 +44,8 @@ class NameServer:
         self._address = address
         self._client = RemotingClient()
 
-    async def groups(self) -> Groups:
-        """Everything registered now.
+    async def addresses(self) -> dict[str, dict[int, str]]:
+        """Group -> broker id -> "host:port" of everything registered now.
 
         Raises:
             LedgerMQError: no answer.
@@ -52,8 +54,15 @@ class NameServer:
         reply = await self._client.request(self._address, question, REQUEST_TIMEOUT_MS)
         table = ClusterInfo.decode(reply.body).broker_addr_table
         return {
-            group: {int(i): int(a.rpartition(":")[2]) for i, a in data.broker_addrs.items()}
+            group: {int(i): address for i, address in data.broker_addrs.items()}
             for group, data in table.items()
+        }
+
+    async def groups(self) -> Groups:
+        """The ports of `addresses`."""
+        return {
+            group: {i: int(address.rpartition(":")[2]) for i, address in members.items()}
+            for group, members in (await self.addresses()).items()
         }
 
     async def until(self, wanted: Callable[[Groups], bool], timeout_s: float) -> Groups | None:
@@ -100,6 +109,18 @@ async def roles(server: NameServer) -> int:
     return 0
 
 
+async def registered(server: NameServer, address: str) -> int:
+    """Print the broker id that an address is registered with."""
+    try:
+        groups = await server.addresses()
+    except LedgerMQError:
+        print("no answer")
+        return 1
+    ids = [i for members in groups.values() for i, a in members.items() if a == address]
+    print(f"registered as {ids[0]}" if ids else "not registered")
+    return 0
+
+
 async def kill_leader(server: NameServer, group: str, *nodes: str) -> int:
     """Kill the leader among PORT=PID=LABEL with -9, then say who leads next and after how long."""
     known = {int(port): (int(pid), label) for port, pid, label in (n.split("=", 2) for n in nodes)}
@@ -135,6 +156,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[int]]] = {
     "wait": wait,
     "roles": roles,
     "kill-leader": kill_leader,
+    "registered": registered,
 }
 
 

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Which processes are ours: looked up in /proc, or with ps where there is none (macOS).
-# Sourced by fast-try.sh and mqshutdown.
+# How to start and end one. Sourced by fast-try.sh, mqshutdown and the ctl scripts.
 
 # Where Linux shows its processes. The tests put a made-up one here.
 PROC=${LEDGERMQ_PROC:-/proc}
@@ -97,4 +97,27 @@ wait_gone() {
             sleep 0.05
         done
     done
+}
+
+# start_detached LOG COMMAND...: begin a process that outlives this script and its terminal, what
+# it says added to LOG; sets pid.
+start_detached() {
+    detached_log=$1
+    shift
+    detach=
+    if command -v setsid >/dev/null 2>&1; then detach=setsid; fi
+    $detach nohup "$@" </dev/null >>"$detached_log" 2>&1 &
+    pid=$!
+}
+
+STOP_TIMEOUT_S=20
+
+# end_process PID LABEL: SIGTERM, and kill -9 when that does not help in time.
+end_process() {
+    kill "$1" 2>/dev/null
+    if ! wait_gone "$STOP_TIMEOUT_S" "$1"; then
+        printf '%s\n' "$2 (pid $1) did not end within $STOP_TIMEOUT_S s: kill -9." >&2
+        kill -9 "$1" 2>/dev/null
+        wait_gone 5 "$1"
+    fi
 }

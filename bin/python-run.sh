@@ -36,6 +36,8 @@ read_user_home() {
     if [ -n "$(printf '%s' "$options" | tr -d ' ')" ]; then
         warn "JAVA_OPT is ignored, there is no JVM (only -Duser.home= is read):$options"
     fi
+    # All said and done: a program that finds it would say it again.
+    unset JAVA_OPT
     # shellcheck disable=SC2016  # the file holds ${user.home} literally
     log_home=$(sed -n 's/.*name="LOG_HOME" value="\([^"$]*\)".*/\1/p' "$1" 2>/dev/null)
     if [ -n "$log_home" ]; then export ROCKETMQ_LOG_HOME="${ROCKETMQ_LOG_HOME:-$log_home}"; fi

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Role
-from ledgermq.remoting.clock import mono_ms
+from ledgermq.dledger.server import LogServer
 from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import CallerError, LedgerMQError
 from ledgermq.remoting.message_id import pack_host
@@ -18,6 +17,7 @@ from ledgermq.remoting.server import RemotingServer
 
 from .clients import ClientTable
 from .config_fields import BrokerConfig
+from .engine import Engine, EngineEvents
 from .exports import Exports
 from .features import (
     broker_info,
@@ -26,19 +26,23 @@ from .features import (
     offsets,
     order_lock,
     pull,
+    query,
     queue_info,
     send,
     send_back,
     topics,
 )
 from .forward import Gate
+from .hand_over import HandOver, wait_for
 from .long_polling import LongPolling
 from .metadata import Change, ChangeKind
 from .order_locks import OrderLocks
+from .plain.master import Master
 from .registration import Registrar
 from .replica import Replica, ReplicaEvents
+from .retention import disk_used_ratio
 from .stats import StoreInfo
-from .store.dispatch import Arrivals
+from .store.dispatch import Arrivals, Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +54,6 @@ LEADER_CODES = frozenset().union(
 )
 _EXPIRE_S = 10.0
 _STATS_S = 1.0
-# Each step of a hand-over; without a majority of others no step can succeed.
-_HAND_OVER_S = 1.5
-_ROUTES_S = 2.0
-_POLL_S = 0.005
 
 
 class BrokerApp:
@@ -69,39 +69,26 @@ class BrokerApp:
         Raises:
             CallerError, StorageError: it cannot be used; the text says what to do.
         """
-        _refuse_foreign_store(config)
         self.config = config
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-        self.replica = Replica(
-            config,
-            ReplicaEvents(
-                on_role=self._on_role,
-                on_ready=self._on_ready,
-                on_applied=self._on_applied,
-                on_change=self._on_change,
-                on_transfer_ended=lambda _reason: self._open_gate(),
-                on_stop=self._fail,
-            ),
-            bootstrap=bootstrap,
-            disk_used_ratio=self._disk_used_ratio,
-        )
-        self.metadata = self.replica.metadata
-        self.stats = self.replica.stats
-        self.node = self.replica.node
-        self.log = self.replica.log
-        self.dispatcher = self.replica.dispatcher
-        self.reader = self.replica.reader
-        root = config.store_path_root_dir
+        self._replica = self._make_replica(bootstrap=bootstrap) if config.in_group else None
+        self.engine: Engine = self._replica or self._make_master()
+        self.metadata = self.engine.metadata
+        self.stats = self.engine.stats
+        self.node = self.engine.node
+        self.reader = self.engine.reader
         self.gate = Gate(self.node)
         self.polling = LongPolling()
         self.locks = OrderLocks()
         self.clients: ClientTable[Connection] = ClientTable()
         self.manager = client_manage.ClientManager(self.clients, self.metadata, self.node, config)
         self.registrar = Registrar(
-            config, self.metadata, broker_id=self._broker_id, term=lambda: self.log.core.term
+            config, self.metadata, broker_id=self._broker_id, term=lambda: self.engine.term
         )
-        self.exports = Exports(root / "config", self.metadata)
-        self._abort_file = root / "abort"
+        root = config.store_path_root_dir
+        # Without a group the tables are those files, and the engine keeps them.
+        self.exports = Exports(root / "config", self.metadata) if config.in_group else None
+        self._abort_file = config.abort_path
         registry = self.gate.guard(self._handlers(), LEADER_CODES)
         self._listener = RemotingServer(
             registry,
@@ -110,6 +97,46 @@ class BrokerApp:
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._took_part = False
+
+    def _make_replica(self, *, bootstrap: bool) -> Replica:
+        _refuse_foreign_store(self.config)
+        events = ReplicaEvents(
+            on_role=self._on_role,
+            on_ready=self._on_ready,
+            on_applied=self._on_applied,
+            on_change=self._on_change,
+            on_transfer_ended=lambda _reason: self._open_gate(),
+            on_stop=self._fail,
+        )
+        return Replica(
+            self.config, events, bootstrap=bootstrap, disk_used_ratio=self._disk_used_ratio
+        )
+
+    def _make_master(self) -> Master:
+        events = EngineEvents(
+            on_ready=self._on_ready,
+            on_applied=self._on_applied,
+            on_change=self._on_change,
+            on_stop=self._fail,
+        )
+        return Master(self.config, events, disk_used_ratio=self._disk_used_ratio)
+
+    @property
+    def replica(self) -> Replica:
+        """This node of a group."""
+        if self._replica is None:
+            raise RuntimeError("this broker has no group")
+        return self._replica
+
+    @property
+    def log(self) -> LogServer:
+        """The group's log at this node."""
+        return self.replica.log
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What brings the group's log to the queues of this node."""
+        return self.replica.dispatcher
 
     def _handlers(self) -> ProcessorRegistry:
         r = ProcessorRegistry()
@@ -129,6 +156,10 @@ class BrokerApp:
         groups.register(r, groups.GroupService(m, node, reader, self.clients, config))
         send_back.register(r, send_back.SendBackService(m, node, reader, node, config))
         order_lock.register(r, order_lock.LockService(self.locks, m))
+        query.register(
+            r,
+            query.QueryService(self.engine.index, reader.read_record, config.max_msgs_num_batch),
+        )
         broker_info.register(
             r,
             broker_info.InfoService(config, self.stats, self._store_info, lambda: node.ready),
@@ -155,19 +186,13 @@ class BrokerApp:
     async def _start(self) -> None:
         self._abort_file.parent.mkdir(parents=True, exist_ok=True)
         self._abort_file.touch()
-        await self.replica.open()
+        await self.engine.open()
         port = self.config.listen_port
         await self._listener.start([port, port - 2])
-        try:
-            await self.replica.join()
-        except OSError as e:
-            raft_port = self.config.dleger_peers[self.config.dleger_self_id][1]
-            raise CallerError(
-                f"cannot listen on port {raft_port} (dLegerPeers, {self.config.dleger_self_id}):"
-                f" {e.strerror or e}. See who holds it: lsof -i:{raft_port}"
-            ) from e
+        await self.engine.join()
         self.registrar.start()
-        self.exports.start()
+        if self.exports is not None:
+            self.exports.start()
         self._every("expire", _EXPIRE_S, self.manager.expire)
         self._every("stats", _STATS_S, lambda: self.stats.tick(datetime.now().astimezone().date()))
 
@@ -180,12 +205,12 @@ class BrokerApp:
 
     async def stop(self) -> None:
         """Hand leadership over, answer what is held, then close; nothing acknowledged is lost."""
-        if not self.failed.done():
-            await self._hand_over()
+        if self._replica is not None and not self.failed.done():
+            await HandOver(self.node, self._replica.log, self.gate, self.registrar).run()
         await self.registrar.close()
         # Clients that still send here are told at once; what is under way gets its answer.
         self.gate.refuse()
-        await self._wait(lambda: self.gate.quiet and self.node.pending_count == 0, _HAND_OVER_S)
+        await wait_for(lambda: self.gate.quiet and self.node.pending_count == 0)
         await self._keep_last_offsets()
         try:
             await self._close()
@@ -200,7 +225,7 @@ class BrokerApp:
         if self.node.ready and not self.failed.done():
             self.gate.keep_offsets()
             self.node.flush_offsets()
-            await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
+            await wait_for(lambda: self.node.pending_count == 0)
 
     async def _close(self) -> None:
         """Close every part, whatever the others do; the first error is raised at the end."""
@@ -209,50 +234,15 @@ class BrokerApp:
         self.polling.close()
         self.node.halt("this node stops")
         errors: list[Exception] = []
-        for part in (
-            self.registrar, self._listener, self.gate, self.replica, self.exports
-        ):  # fmt: skip
+        for part in (self.registrar, self._listener, self.gate, self.engine, self.exports):
+            if part is None:
+                continue
             try:
                 await part.close()
             except (LedgerMQError, OSError) as e:
                 errors.append(e)
         if errors:
             raise errors[0]
-
-    async def _hand_over(self) -> None:
-        """Design 7: hold new sends, transfer, forward the held ones, wait for the routes."""
-        # One that is under way already, to a preferred leader: no offset could be written now.
-        await self._wait(lambda: not self.log.core.transferring, _HAND_OVER_S)
-        if not self.node.ready:
-            return
-        self.gate.closed = True
-        # Twice: what was under way when the gate closed may have moved an offset meanwhile.
-        for _ in range(2):
-            self.node.flush_offsets()
-            await self._wait(lambda: self.node.pending_count == 0, _HAND_OVER_S)
-        if len(self.config.dleger_peers) == 1:
-            return
-        self.log.transfer()
-        await self._wait(lambda: not self.gate.closed, _HAND_OVER_S)
-        if self.gate.closed or self.log.is_leader:
-            log.warning("leadership could not be handed over; the others will elect")
-            return
-        await self._wait(lambda: not self.gate.holding, _HAND_OVER_S)
-        await self._wait_for_routes()
-
-    async def _wait_for_routes(self) -> None:
-        """Clients that ask a name server after our end should find the new leader there."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ROUTES_S):
-                await self.registrar.wait_for_leader_elsewhere()
-
-    async def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
-        end_ms = mono_ms() + int(seconds * 1000)
-        while not condition():
-            if mono_ms() > end_ms:
-                return False
-            await asyncio.sleep(_POLL_S)
-        return True
 
     def _fail(self, reason: Exception) -> None:
         if not self.failed.done():
@@ -301,21 +291,28 @@ class BrokerApp:
         A leader that stepped down and knows no other registers as a follower too: a name server
         must not go on showing it as the leader.
         """
-        if self.node.ready:
+        if self.node.ready or not self.config.in_group:
             return 0
         return self.config.follower_broker_id if self._took_part else None
 
     def _disk_used_ratio(self) -> float:
-        usage = shutil.disk_usage(self.config.store_path_root_dir)
-        return usage.used / usage.total
+        return disk_used_ratio(*_stored_in(self.config))
 
     def _store_info(self) -> StoreInfo:
-        end = self.log.ledger.end_pos
         return StoreInfo(
-            max_physical_offset=end,
+            max_physical_offset=self.engine.end_pos,
             disk_used_ratio=self._disk_used_ratio(),
             pending_sends=self.node.pending_count,
         )
+
+
+def _stored_in(config: BrokerConfig) -> set[Path]:
+    """The folders of the log and of everything else; those above that are not there yet."""
+    data = config.dledger_data_dir if config.in_group else config.commit_log_dir
+    found = set()
+    for folder in (config.store_path_root_dir, data):
+        found.add(next(f for f in (folder, *folder.parents) if f.exists()))
+    return found
 
 
 def _refuse_foreign_store(config: BrokerConfig) -> None:

@@ -6,22 +6,57 @@ with its place and the next step; what is merely without effect is a warning.
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ledgermq.remoting.errors import CallerError
-from ledgermq.remoting.properties import parse
+from ledgermq.remoting.properties import (
+    COMMAND_LINE,
+    DEFAULT,
+    NO_EFFECT,
+    comment_above,
+    parse_all,
+    with_source,
+)
 
 from . import config_values as v
-from .config_fields import QUEUE_UNIT_BYTES, BrokerConfig
-from .config_keys import INERT, keys_of
-from .config_lint import check_group, check_rest, closest, unknown_key
+from .config_fields import BrokerConfig
+from .config_inert import INERT
+from .config_keys import Idle, Key, keys_of
+from .config_lint import NOWHERE, Place, check_kind, check_rest, closest, unknown_key
+from .config_remarks import Written, hint, remarks
+from .config_store_keys import QUEUE_UNIT_BYTES
 
-__all__ = ["KEYS", "BrokerConfig", "all_items", "first_address", "important_items", "load_config"]
+__all__ = [
+    "KEYS",
+    "BrokerConfig",
+    "Reading",
+    "all_items",
+    "first_address",
+    "items_to_print",
+    "load_config",
+    "read_config",
+]
 
 KEYS = keys_of(BrokerConfig)
 _FIELD_OF = {name: field_name for field_name, k in KEYS.items() for name in (k.name, *k.aliases)}
-_MAY_BE_EMPTY = {v.text, v.folder, v.addresses, v.peer_id, v.peer_ids, v.peers}
+_MAY_BE_EMPTY = {v.text, v.ip_address, v.folder, v.addresses, v.peer_id, v.peer_ids, v.peers}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A configuration and all there is to say about it, each one sentence with its place.
+
+    Attributes:
+        problems: a broker cannot run with these.
+        warnings: it can, but hardly as meant.
+        place: field name -> where it was set.
+    """
+
+    config: BrokerConfig
+    problems: list[str]
+    warnings: list[str]
+    place: Place
 
 
 def load_config(
@@ -29,7 +64,6 @@ def load_config(
     overrides: Mapping[str, str],
     env: Mapping[str, str],
     *,
-    to_print: bool = False,
     local_ip: Callable[[], str] | None = None,
 ) -> tuple[BrokerConfig, list[str]]:
     """Read the configuration of a broker.
@@ -38,7 +72,6 @@ def load_config(
         path: a broker.conf, or None for none.
         overrides: upstream key -> text, from the command line.
         env: environment variables.
-        to_print: only shown, not run: what is wrong becomes a warning, defaults fill the rest.
         local_ip: where the default of brokerIP1 comes from.
 
     Returns:
@@ -47,109 +80,163 @@ def load_config(
     Raises:
         CallerError: the file cannot be read, or anything in it is wrong; one line for each.
     """
-    reading = _Reading()
-    for entry in _file_entries(path):
-        reading.take(*entry)
-    if env.get("NAMESRV_ADDR") and "namesrv_addr" not in reading.values:
-        reading.take("namesrvAddr", env["NAMESRV_ADDR"], "environment NAMESRV_ADDR")
-    for name, value in overrides.items():
-        reading.take(name, value, "command line", repeated=True)
-    config = reading.result(env, to_print=to_print)
-    config = replace(
-        config,
-        broker_name=config.broker_name or config.dleger_group,
-        broker_ip1=config.broker_ip1 or (local_ip or first_address)(),
-        mapped_file_size_consume_queue=_whole_units(config.mapped_file_size_consume_queue),
-    )
-    if to_print:
-        return config, reading.warnings
-    problems, warnings = check_rest(config, reading.place)
-    if problems:
-        raise CallerError("\n".join(problems))
-    return config, reading.warnings + warnings
+    reading = read_config(path, overrides, env, local_ip=local_ip)
+    if reading.problems:
+        raise CallerError("\n".join(reading.problems))
+    return reading.config, reading.warnings
 
 
-def _file_entries(path: Path | None) -> list[tuple[str, str, str]]:
-    """(key, value, place) of each line."""
+def read_config(
+    path: Path | None,
+    overrides: Mapping[str, str],
+    env: Mapping[str, str],
+    *,
+    local_ip: Callable[[], str] | None = None,
+) -> Reading:
+    """The same, with what is wrong in the answer; defaults stand for values that are unreadable.
+
+    Raises:
+        CallerError: the file cannot be read at all.
+    """
+    entries, unreadable = _file_entries(path)
+    if env.get("NAMESRV_ADDR") and not any(e.name == "namesrvAddr" and e.text for e in entries):
+        entries.append(Written("namesrvAddr", env["NAMESRV_ADDR"], "environment NAMESRV_ADDR"))
+    entries += [Written(name, value, COMMAND_LINE) for name, value in overrides.items()]
+    reader = _Reader(in_group=_wants_group(entries))
+    for entry in entries:
+        reader.take(entry)
+    config = _completed(reader.result(env), local_ip or first_address)
+    problems = unreadable + reader.problems + check_kind(config, reader.place, reader.broken)
+    warnings = reader.warnings + remarks(config, reader.readable())
+    # Between keys that are each right by themselves.
+    if not problems:
+        problems, more = check_rest(config, reader.place)
+        warnings += more
+    return Reading(config, problems, warnings, reader.place)
+
+
+def _file_entries(path: Path | None) -> tuple[list[Written], list[str]]:
+    """The settings of a file, and what is wrong with lines that are none."""
     if path is None:
-        return []
+        return [], []
     try:
         content = path.read_bytes()
     except OSError as e:
         raise CallerError(f"{path}: cannot be read: {e.strerror}. Check the path after -c") from e
-    return [(p.key, p.value, f"{path}:{p.line}") for p in parse(content, str(path))]
+    found, problems = parse_all(content, str(path))
+    return [
+        Written(p.key, p.value, f"{path}:{p.line}", comment_above(content, p.line)) for p in found
+    ], problems
 
 
-class _Reading:
-    """Collects typed values, their places, and everything there is to complain about."""
+def _wants_group(entries: list[Written]) -> bool:
+    """Which kind of broker it is: the last word counts. Known first, for keys acting in one."""
+    said = [e.text for e in entries if e.name == "enableDLegerCommitLog"]
+    return bool(said) and said[-1].lower() == "true"
 
-    def __init__(self) -> None:
-        self.values: dict[str, object] = {}
+
+def _completed(config: BrokerConfig, local_ip: Callable[[], str]) -> BrokerConfig:
+    """With the defaults that are found out at the start, and upstream's rule for masters."""
+    own_name = config.dleger_group if config.in_group else host_name()
+    config = replace(
+        config,
+        broker_name=config.broker_name or own_name,
+        broker_ip1=config.broker_ip1 or local_ip(),
+        ha_listen_port=config.ha_listen_port or config.listen_port + 1,
+        mapped_file_size_consume_queue=_whole_units(config.mapped_file_size_consume_queue),
+    )
+    if config.in_group or config.broker_role == "SLAVE" or config.broker_id == 0:
+        return config
+    sources = {name: place for name, place in config.sources.items() if name != "broker_id"}
+    return replace(config, broker_id=0, sources=sources)
+
+
+class _Reader:
+    """Collects typed values, how they are written, and everything there is to complain about."""
+
+    def __init__(self, *, in_group: bool) -> None:
         self.warnings: list[str] = []
-        self._places: dict[str, str] = {}
-        self._inert: dict[str, str] = {}
-        self._problems: list[str] = []
-        self._broken: set[str] = set()
+        self.problems: list[str] = []
+        # By field name; `broken` ones have no value.
+        self.written: dict[str, Written] = {}
+        self.broken: set[str] = set()
+        self._in_group = in_group
+        self._values: dict[str, object] = {}
+        self._inert: dict[str, Written] = {}
 
     def place(self, field_name: str) -> str:
         """Where the field was set, or that it was not."""
-        return self._places.get(field_name, "configuration")
+        found = self.written.get(field_name)
+        return found.place if found else NOWHERE
 
-    def take(self, name: str, value: str, place: str, *, repeated: bool = False) -> None:
-        """Read one key; `repeated` says that setting it again is meant."""
-        field_name = _FIELD_OF.get(name)
+    def readable(self) -> dict[str, Written]:
+        """How the fields with a value are written."""
+        return {name: w for name, w in self.written.items() if name in self._values}
+
+    def take(self, entry: Written) -> None:
+        """Read one key; the command line is meant to set one again."""
+        field_name = _FIELD_OF.get(entry.name)
         if field_name is None:
-            self._take_other(name, value, place)
+            self._take_other(entry)
             return
-        if field_name in self._places and not repeated:
+        before = self.written.get(field_name)
+        if before and before.text and entry.place != COMMAND_LINE:
             self.warnings.append(
-                f"{place}: key {name} was set before at {self._places[field_name]};"
+                f"{entry.place}: key {entry.name} was set before at {before.place};"
                 " the last one counts. Remove one of them"
             )
-        self._places[field_name] = place
-        self._read(field_name, name, value, place)
+        self._read(field_name, entry)
 
-    def _take_other(self, name: str, value: str, place: str) -> None:
-        if not value and name in INERT:
+    def _take_other(self, entry: Written) -> None:
+        if not entry.text and entry.name in INERT:
             return  # as `mqbroker -p` prints it
-        self._inert[name] = value
-        if name in INERT:
-            self.warnings.append(_no_effect(place, name, INERT[name]))
+        self._inert[entry.name] = entry
+        if entry.name in INERT:
+            self._note_idle(entry, INERT[entry.name])
         else:
-            self.warnings.append(unknown_key(place, name, closest(name, [*_FIELD_OF, *INERT])))
+            near = closest(entry.name, [*_FIELD_OF, *INERT])
+            self.warnings.append(unknown_key(entry.place, entry.name, near))
 
-    def _read(self, field_name: str, name: str, value: str, place: str) -> None:
+    def _read(self, field_name: str, entry: Written) -> None:
         k = KEYS[field_name]
-        self.values.pop(field_name, None)
-        self._broken.discard(field_name)
-        if not value and k.read in _MAY_BE_EMPTY:
+        self._values.pop(field_name, None)
+        self.broken.discard(field_name)
+        self.written[field_name] = entry
+        if not entry.text and k.read in _MAY_BE_EMPTY:
             return  # as if it were not there; a required one is missed later
         try:
-            if not value:
+            if not entry.text:
                 raise ValueError("has no value. Write one after the '=', or remove the line")
-            self.values[field_name] = k.read(value)
+            self._values[field_name] = k.read(entry.text)
         except ValueError as e:
-            self._problems.append(f"{place}: {name} {e}")
-            self._broken.add(field_name)
+            self.problems.append(f"{entry.place}: {entry.name} {e}{_more_about(k, entry, str(e))}")
+            self.broken.add(field_name)
             return
-        if k.inert:
-            self.warnings.append(_no_effect(place, name, k.inert))
+        self._note_idle(entry, k.idle)
 
-    def result(self, env: Mapping[str, str], *, to_print: bool) -> BrokerConfig:
-        """The configuration as written, or one error with all there is to correct."""
+    def _note_idle(self, entry: Written, idle: Idle) -> None:
+        reason = idle.reason(in_group=self._in_group)
+        if reason:
+            self.warnings.append(f"{entry.place}: key {entry.name} has no effect here: {reason}")
+
+    def result(self, env: Mapping[str, str]) -> BrokerConfig:
+        """The configuration as written."""
+        places = {name: w.place for name, w in self.readable().items()}
+        places |= {name: w.place for name, w in self._inert.items()}
         home = env.get("LEDGERMQ_USER_HOME")
-        if home and "store_path_root_dir" not in self.values:
-            self.values["store_path_root_dir"] = Path(home) / "store"
-        config = BrokerConfig(**self.values, inert=self._inert)  # type: ignore[arg-type]
-        problems = self._problems + check_group(config, self.place, self._broken)
-        if problems and not to_print:
-            raise CallerError("\n".join(problems))
-        self.warnings.extend(problems)
-        return config
+        if home and "store_path_root_dir" not in self._values:
+            self._values["store_path_root_dir"] = Path(home) / "store"
+            places["store_path_root_dir"] = "environment LEDGERMQ_USER_HOME"
+        inert = {name: w.text for name, w in self._inert.items()}
+        return BrokerConfig(**self._values, inert=inert, sources=places)  # type: ignore[arg-type]
 
 
-def _no_effect(place: str, name: str, reason: str) -> str:
-    return f"{place}: key {name} has no effect here: {reason}"
+def _more_about(k: Key, entry: Written, error: str) -> str:
+    """What helps with a value that cannot be read, beyond its reader's sentence."""
+    if "full-width" in error:
+        return ""
+    unit = f". It counts {k.unit}" if k.unit and "whole number" in error else ""
+    return unit + hint(entry.text)
 
 
 def _whole_units(size_bytes: int) -> int:
@@ -166,13 +253,31 @@ def first_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def important_items(config: BrokerConfig) -> list[str]:
-    """`key=value` of the keys that decide who and where this broker is (`mqbroker -m`)."""
-    return [f"{k.name}={v.show(getattr(config, name))}" for name, k in KEYS.items() if k.important]
+def host_name() -> str:
+    """This machine's name, upstream's default of brokerName."""
+    return socket.gethostname() or "DEFAULT_BROKER"
 
 
 def all_items(config: BrokerConfig) -> list[str]:
     """`key=value` of every key, sorted; one without effect has the value that was set, or none."""
-    known = {k.name: v.show(getattr(config, name)) for name, k in KEYS.items()}
-    inert = dict.fromkeys(INERT, "") | dict(config.inert)
-    return [f"{name}={value}" for name, value in sorted({**inert, **known}.items())]
+    return [f"{name}={value}" for name, value, _ in _items(config)]
+
+
+def items_to_print(config: BrokerConfig, *, important: bool = False) -> list[str]:
+    """`key=value  # source` of every key (`mqbroker -p`), a configuration file again.
+
+    `important`: only of those that decide who and where this broker is (`mqbroker -m`).
+    """
+    names = {k.name for k in KEYS.values() if k.important}
+    return [with_source(*item) for item in _items(config) if not important or item[0] in names]
+
+
+def _items(config: BrokerConfig) -> list[tuple[str, str, str]]:
+    """(key, value, source), sorted."""
+    sources = config.sources
+    found = dict.fromkeys(INERT, ("", NO_EFFECT))
+    found |= {name: (text, sources.get(name, DEFAULT)) for name, text in config.inert.items()}
+    for field_name, k in KEYS.items():
+        text = v.show(getattr(config, field_name))
+        found[k.name] = text, sources.get(field_name, DEFAULT)
+    return [(name, text, source) for name, (text, source) in sorted(found.items())]

@@ -5,228 +5,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import config_values as v
-from .config_keys import DELAY_NOT_SERVED, key
-
-KIB = 1 << 10
-MIB = 1 << 20
-GIB = 1 << 30
-DEFAULT_DELAY_LEVELS = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
-# A segment must hold an entry header, a record and the mark of its end; below this nothing works.
-MIN_SEGMENT_BYTES = 64 * KIB
-QUEUE_UNIT_BYTES = 20
+from .config_service_keys import ServiceKeys
+from .config_store_keys import StoreKeys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerConfig:
+@dataclass(frozen=True, kw_only=True)
+class BrokerConfig(StoreKeys, ServiceKeys):
     """All keys that a broker obeys; see docs/config.md, which is made from this class.
 
     Attributes:
-        inert: keys that were set and change nothing, as written.
+        inert: keys that were set and change nothing in any broker, as written.
+        sources: field name or such a key -> where it was set; what is not in it is a default.
     """
 
-    broker_cluster_name: str = key(
-        "brokerClusterName", v.text, "DefaultCluster", "Cluster, as clusterList shows it",
-        important=True,
-    )  # fmt: skip
-    broker_name: str = key(
-        "brokerName", v.text, "", "Name of the group of brokers in routes; the same on every peer",
-        default="dLegerGroup", important=True,
-    )  # fmt: skip
-    broker_id: int = key(
-        "brokerId", v.integer(0), 0, "Id in routes",
-        inert="in a group the leader is 0 and a follower is the number in its dLegerSelfId + 1",
-    )  # fmt: skip
-    broker_ip1: str = key(
-        "brokerIP1", v.text, "", "Address that clients are told to connect to",
-        default="first address that is not a loopback one, else 127.0.0.1", important=True,
-    )  # fmt: skip
-    listen_port: int = key(
-        "listenPort", v.integer(3, 65535), 10911,
-        "Port for clients; the port two below it is opened too, for old clients' VIP channel",
-        important=True,
-    )  # fmt: skip
-    namesrv_addr: tuple[str, ...] = key(
-        "namesrvAddr", v.addresses, (), "Name servers, `host:port;host:port`",
-        default="environment NAMESRV_ADDR", important=True,
-    )  # fmt: skip
-    store_path_root_dir: Path = key(  # noqa: RUF009 (makes a field)
-        "storePathRootDir", v.folder, lambda: Path.home() / "store", "Folder of everything stored",
-        factory=True, default="~/store", important=True,
-    )  # fmt: skip
-    store_path_commit_log: Path | None = key(  # noqa: RUF009 (makes a field)
-        "storePathCommitLog", v.folder, None, "Folder of a plain commitlog",
-        inert="a group's log lies in storePathRootDir/dledger-<dLegerSelfId>;"
-        " storePathDLedgerCommitLog moves it",
-    )  # fmt: skip
-    store_path_dledger_commit_log: Path | None = key(  # noqa: RUF009 (makes a field)
-        "storePathDLedgerCommitLog", v.folder, None, "Folder of the log's data files",
-        default="storePathRootDir/dledger-<dLegerSelfId>/data",
-    )  # fmt: skip
-    flush_disk_type: str = key(
-        "flushDiskType", v.choice("ASYNC_FLUSH", "SYNC_FLUSH"), "ASYNC_FLUSH",
-        "SYNC_FLUSH: a message counts on a node once it is on its disk. ASYNC_FLUSH: once it is"
-        " written; messages are lost when a majority loses power", important=True,
-    )  # fmt: skip
-    flush_interval_commit_log_ms: int = key(
-        "flushIntervalCommitLog", v.integer(1), 500, "Time between flushes under ASYNC_FLUSH",
-        unit="ms",
-    )  # fmt: skip
-    mapped_file_size_commit_log: int = key(
-        "mappedFileSizeCommitLog", v.integer(MIN_SEGMENT_BYTES), GIB,
-        "Size of a log file; every peer must have the same, and it cannot change later",
-        unit="bytes", aliases=("mapedFileSizeCommitLog",),
-    )  # fmt: skip
-    mapped_file_size_consume_queue: int = key(
-        "mappedFileSizeConsumeQueue", v.integer(QUEUE_UNIT_BYTES), 300_000 * QUEUE_UNIT_BYTES,
-        "Size of a queue file, rounded up to whole 20-byte units; it is bytes, not units",
-        unit="bytes", aliases=("mapedFileSizeConsumeQueue",),
-    )  # fmt: skip
-    file_reserved_hours: int = key(
-        "fileReservedTime", v.integer(1, 24 * 365 * 100), 72,
-        "How long messages are kept at least; a log file goes when its newest one is older",
-        unit="hours",
-    )  # fmt: skip
-    delete_when: tuple[str, ...] = key(
-        "deleteWhen", v.hours, ("04",),
-        "Hours of the day, local time, in which old log files are removed, `04;16`",
-    )  # fmt: skip
-    disk_max_used_percent: int = key(
-        "diskMaxUsedSpaceRatio", v.integer(10, 95), 75,
-        "When the disk is fuller, old log files are removed at any hour", unit="percent",
-    )  # fmt: skip
-    max_message_size: int = key(
-        "maxMessageSize", v.integer(1, 15 * MIB), 4 * MIB, "Longest body of a message",
-        unit="bytes",
-    )  # fmt: skip
-    auto_create_topic_enable: bool = key(
-        "autoCreateTopicEnable", v.boolean, True, "A send to an unknown topic creates it",
-    )  # fmt: skip
-    auto_create_subscription_group: bool = key(
-        "autoCreateSubscriptionGroup", v.boolean, True, "A new consumer group is created on use",
-    )  # fmt: skip
-    default_topic_queue_nums: int = key(
-        "defaultTopicQueueNums", v.integer(1, 4096), 8, "Queues that an auto-created topic may get",
-        unit="queues",
-    )  # fmt: skip
-    cluster_topic_enable: bool = key(
-        "clusterTopicEnable", v.boolean, True, "The topic named like the cluster may be written",
-    )  # fmt: skip
-    broker_topic_enable: bool = key(
-        "brokerTopicEnable", v.boolean, True, "The topic named like the broker may be written",
-    )  # fmt: skip
-    broker_permission: int = key(
-        "brokerPermission", v.integer(0, 7), 6, "Permission bits of the whole broker: 4 read,"
-        " 2 write",
-    )  # fmt: skip
-    long_polling_enable: bool = key(
-        "longPollingEnable", v.boolean, True,
-        "Hold an empty pull until a message arrives; otherwise for shortPollingTimeMills",
-    )  # fmt: skip
-    short_polling_time_ms: int = key(
-        "shortPollingTimeMills", v.integer(1), 1000, "Longest hold without long polling", unit="ms",
-    )  # fmt: skip
-    max_transfer_bytes_in_memory: int = key(
-        "maxTransferBytesOnMessageInMemory", v.integer(1, 8 * MIB), 256 * KIB,
-        "Most bytes of one pull of recent messages", unit="bytes",
-    )  # fmt: skip
-    max_transfer_count_in_memory: int = key(
-        "maxTransferCountOnMessageInMemory", v.integer(1), 32,
-        "Most messages of one pull of recent messages", unit="messages",
-    )  # fmt: skip
-    max_transfer_bytes_in_disk: int = key(
-        "maxTransferBytesOnMessageInDisk", v.integer(1, 8 * MIB), 64 * KIB,
-        "Most bytes of one pull of old messages", unit="bytes",
-    )  # fmt: skip
-    max_transfer_count_in_disk: int = key(
-        "maxTransferCountOnMessageInDisk", v.integer(1), 8,
-        "Most messages of one pull of old messages", unit="messages",
-    )  # fmt: skip
-    register_name_server_period_ms: int = key(
-        "registerNameServerPeriod", v.integer(10_000, 60_000), 30_000,
-        "Time between registrations; a change registers at once", unit="ms",
-    )  # fmt: skip
-    register_broker_timeout_ms: int = key(
-        "registerBrokerTimeoutMills", v.integer(1), 24_000, "Longest wait for a name server",
-        unit="ms",
-    )  # fmt: skip
-    region_id: str = key(
-        "regionId", v.text, "DefaultRegion", "Region, told to producers with each answer",
-    )  # fmt: skip
-    trace_on: bool = key(
-        "traceOn", v.boolean, True, "Tell clients that messages may be traced",
-    )  # fmt: skip
-    trace_topic_enable: bool = key(
-        "traceTopicEnable", v.boolean, False, "Create the topic RMQ_SYS_TRACE_TOPIC",
-    )  # fmt: skip
-    message_delay_levels_ms: tuple[int, ...] = key(
-        "messageDelayLevel", v.delay_levels, v.delay_levels(DEFAULT_DELAY_LEVELS),
-        "Delay of level 1, 2, 3 …, with blanks between; units s, m, h, d",
-        inert=DELAY_NOT_SERVED,
-    )  # fmt: skip
-    enable_dleger_commit_log: bool = key(
-        "enableDLegerCommitLog", v.boolean, False, "Keep the log in a DLedger group; must be true",
-        important=True,
-    )  # fmt: skip
-    dleger_group: str = key(
-        "dLegerGroup", v.text, "", "Name of the Raft group", default="required", important=True,
-    )  # fmt: skip
-    dleger_peers: Mapping[str, v.Address] = key(
-        "dLegerPeers", v.peers, dict, "Peers of the group, `n0-host:port;n1-host:port`",
-        factory=True, default="required", important=True,
-    )  # fmt: skip
-    dleger_self_id: str = key(
-        "dLegerSelfId", v.peer_id, "", "Which of the peers this node is", default="required",
-        important=True,
-    )  # fmt: skip
-    preferred_leader_id: tuple[str, ...] = key(
-        "preferredLeaderId", v.peer_ids, (), "Peers that should lead when they can, `n0;n1`",
-    )  # fmt: skip
-    notify_consumer_ids_changed_enable: bool = key(
-        "notifyConsumerIdsChangedEnable", v.boolean, True,
-        "Tell a group's consumers at once when its members change",
-    )  # fmt: skip
-    channel_expired_timeout_ms: int = key(
-        "channelExpiredTimeout", v.integer(1), 120_000, "A client silent for this long is gone",
-        unit="ms",
-    )  # fmt: skip
-    send_queue_capacity: int = key(
-        "sendThreadPoolQueueCapacity", v.integer(1), 10_000,
-        "Sends that may wait for their commit; more are answered 'busy'", unit="messages",
-    )  # fmt: skip
-    wait_time_in_send_queue_ms: int = key(
-        "waitTimeMillsInSendQueue", v.integer(1), 200,
-        "A send that has not been started for this long is answered 'busy'", unit="ms",
-    )  # fmt: skip
-    heartbeat_interval_ms: int = key(
-        "heartbeatIntervalMs", v.integer(1, 60_000), 150, "Time between a leader's heartbeats",
-        unit="ms", ours=True,
-    )  # fmt: skip
-    election_timeout_min_ms: int = key(
-        "electionTimeoutMinMs", v.integer(10, 600_000), 1000,
-        "Shortest silence of a leader before an election; too low, and a busy machine elects",
-        unit="ms", ours=True,
-    )  # fmt: skip
-    election_timeout_max_ms: int = key(
-        "electionTimeoutMaxMs", v.integer(10, 600_000), 2000,
-        "Longest silence of a leader before an election; each time is random between the two",
-        unit="ms", ours=True,
-    )  # fmt: skip
-    max_pending_send_bytes: int = key(
-        "maxPendingSendBytes", v.integer(MIB), 64 * MIB,
-        "Bytes of sends that may wait for their commit; more are answered 'busy'", unit="bytes",
-        ours=True,
-    )  # fmt: skip
-    peer_in_flight_bytes: int = key(
-        "peerInFlightBytes", v.integer(64 * KIB), 8 * MIB,
-        "Bytes sent to a follower and not yet acknowledged; too low slows a distant one",
-        unit="bytes", ours=True,
-    )  # fmt: skip
-    offset_flush_interval_ms: int = key(
-        "offsetFlushIntervalMs", v.integer(1, 60_000), 200,
-        "Time between records of consumer offsets; a killed leader loses that much progress",
-        unit="ms", ours=True,
-    )  # fmt: skip
     inert: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def in_group(self) -> bool:
+        """True for a node of a DLedger group, False for a broker on a plain commitlog."""
+        return self.enable_dleger_commit_log
 
     @property
     def raft_address(self) -> v.Address:
@@ -247,6 +45,37 @@ class BrokerConfig:
     def dledger_data_dir(self) -> Path:
         """Folder of the log's segments."""
         return self.store_path_dledger_commit_log or self.dledger_dir / "data"
+
+    @property
+    def commit_log_dir(self) -> Path:
+        """Folder of a plain commitlog."""
+        return self.store_path_commit_log or self.store_path_root_dir / "commitlog"
+
+    @property
+    def consume_queue_dir(self) -> Path:
+        """Folder of the queue files."""
+        return self.store_path_consume_queue or self.store_path_root_dir / "consumequeue"
+
+    @property
+    def index_dir(self) -> Path:
+        """Folder of the index by key."""
+        return self.store_path_index or self.store_path_root_dir / "index"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """File that says up to when everything is on the disk."""
+        return self.store_checkpoint or self.store_path_root_dir / "checkpoint"
+
+    @property
+    def abort_path(self) -> Path:
+        """File that is there while the broker runs, and after a crash."""
+        return self.abort_file or self.store_path_root_dir / "abort"
+
+    @property
+    def folders_on_disk(self) -> tuple[Path, ...]:
+        """What fills a disk, and is there once the store is open: the root and the log."""
+        log = self.dledger_data_dir if self.in_group else self.commit_log_dir
+        return self.store_path_root_dir, log
 
     @property
     def follower_broker_id(self) -> int:

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from .config_fields import BrokerConfig
 
 Place = Callable[[str], str]
+# The place of what nobody wrote.
+NOWHERE = "configuration"
 
 _GROUP_KEYS = {
     "dleger_group": ("dLegerGroup", "dLegerGroup=RaftNode00"),
@@ -29,18 +31,17 @@ def unknown_key(place: str, name: str, near: str | None) -> str:
     return f"{place}: unknown key {name} is ignored. {hint}"
 
 
-def check_group(config: BrokerConfig, place: Place, broken: Collection[str]) -> list[str]:
-    """Whether this is a DLedger node at all; `broken` fields have been complained about."""
+def check_kind(config: BrokerConfig, place: Place, broken: Collection[str]) -> list[str]:
+    """What stops this kind of broker at once; `broken` fields have been complained about."""
     if "enable_dleger_commit_log" in broken:
         return []
+    if config.in_group:
+        return _check_group(config, place, broken)
+    return _check_role(config, place)
+
+
+def _check_group(config: BrokerConfig, place: Place, broken: Collection[str]) -> list[str]:
     missing = [n for n in _GROUP_KEYS if not getattr(config, n) and n not in broken]
-    if not config.enable_dleger_commit_log:
-        where = place("enable_dleger_commit_log")
-        return [
-            f"{where}: enableDLegerCommitLog is not true, and a broker runs in a DLedger group"
-            " only. Set enableDLegerCommitLog=true, dLegerGroup, dLegerPeers and dLegerSelfId;"
-            " conf/dledger/broker-n0.conf shows how. A group of one peer is allowed"
-        ]
     return [
         f"{place(n)}: {_GROUP_KEYS[n][0]} has no value, and enableDLegerCommitLog=true needs it."
         f" Write it like {_GROUP_KEYS[n][1]}"
@@ -48,10 +49,25 @@ def check_group(config: BrokerConfig, place: Place, broken: Collection[str]) -> 
     ]
 
 
+def _check_role(config: BrokerConfig, place: Place) -> list[str]:
+    if config.broker_role != "SLAVE":
+        return []
+    if config.broker_id == 0:
+        return [
+            f"{place('broker_role')}: brokerRole is SLAVE and brokerId"
+            f" ({place('broker_id')}) is 0, which is a master's. Set brokerRole=ASYNC_MASTER for a"
+            " master. Slaves are not served here: for several copies use conf/dledger"
+        ]
+    return [
+        f"{place('broker_role')}: brokerRole is SLAVE, and replication from a master to slaves is"
+        " not served. Use a DLedger group: it keeps several copies and elects its master;"
+        " conf/dledger/broker-n0.conf shows how"
+    ]
+
+
 def check_rest(config: BrokerConfig, place: Place) -> tuple[list[str], list[str]]:
     """(problems, warnings) between keys that are each right by themselves."""
-    problems = _check_peers(config, place)
-    problems += _check_timing(config, place)
+    problems = _check_peers(config, place) + _check_timing(config, place) if config.in_group else []
     if not problems:
         problems += _check_ports(config, place)
     return problems, _doubts(config, place)
@@ -92,20 +108,52 @@ def _check_timing(config: BrokerConfig, place: Place) -> list[str]:
     return problems
 
 
+def ports_of(config: BrokerConfig) -> dict[str, int]:
+    """What opens a port here -> the port."""
+    ports = {"listenPort": config.listen_port, "listenPort - 2 (VIP)": config.listen_port - 2}
+    if config.in_group and config.dleger_self_id in config.dleger_peers:
+        ports["dLegerSelfId in dLegerPeers"] = config.raft_address[1]
+    return ports
+
+
 def _check_ports(config: BrokerConfig, place: Place) -> list[str]:
-    raft_port = config.raft_address[1]
-    uses = {config.listen_port: "listenPort", config.listen_port - 2: "listenPort - 2 (VIP)"}
-    if raft_port not in uses:
-        return []
-    return [
-        f"{place('listen_port')}: {uses[raft_port]} is {raft_port}, the port that dLegerPeers"
-        f" ({place('dleger_peers')}) gives {config.dleger_self_id}. Change one of them"
-    ]
+    """Ports of this node that others of the same configuration use too."""
+    own = ports_of(config)
+    own.pop("dLegerSelfId in dLegerPeers", None)
+    problems = []
+    for other, where, port in _other_ports(config, place):
+        problems += [
+            f"{place('listen_port')}: {use} is {number}, the port {other} ({where})."
+            " Change one of them"
+            for use, number in own.items()
+            if number == port
+        ]
+    return problems
+
+
+def _other_ports(config: BrokerConfig, place: Place) -> list[tuple[str, str, int]]:
+    """(whose, place, port) of what else listens on this machine."""
+    found = []
+    if config.in_group:
+        host = config.raft_address[0]
+        found = [
+            (f"that dLegerPeers gives {name}", place("dleger_peers"), port)
+            for name, (peer_host, port) in config.dleger_peers.items()
+            if peer_host == host
+        ]
+    else:
+        # Not opened here, but RocketMQ does, and the file should do for both.
+        found = [("of haListenPort", place("ha_listen_port"), config.ha_listen_port)]
+    for server in config.namesrv_addr:
+        host, _, port = server.rpartition(":")
+        if host in {"localhost", "127.0.0.1", "[::1]", config.broker_ip1}:
+            found.append((f"of the name server {server}", place("namesrv_addr"), int(port)))
+    return found
 
 
 def _doubts(config: BrokerConfig, place: Place) -> list[str]:
     doubts = []
-    if len(config.dleger_peers) == 2:
+    if config.in_group and len(config.dleger_peers) == 2:
         doubts.append(
             f"{place('dleger_peers')}: a group of two peers stops when one is lost."
             " Three peers survive the loss of one"
@@ -118,12 +166,7 @@ def _doubts(config: BrokerConfig, place: Place) -> list[str]:
         )
     if not config.namesrv_addr:
         doubts.append(
-            "configuration: no name server is set, so no client finds this broker. Set"
+            f"{NOWHERE}: no name server is set, so no client finds this broker. Set"
             " namesrvAddr, the environment variable NAMESRV_ADDR, or start with -n host:port"
-        )
-    if any(c in config.broker_name for c in " ,()"):
-        doubts.append(
-            f"{place('broker_name')}: brokerName is {config.broker_name!r}, several names or a"
-            " comment? It is taken as one name. Write a single name, like broker-a"
         )
     return doubts

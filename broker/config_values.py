@@ -3,6 +3,7 @@
 The error text of a reader completes the sentence "<key> <problem>", and ends with what to do.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,17 @@ from pathlib import Path
 Reader = Callable[[str], object]
 Address = tuple[str, int]
 
-# Commas and semicolons as Chinese input methods type them: they look right and separate nothing.
-_FULL_WIDTH = {"\uff0c": ",", "\uff1b": ";", "\uff1a": ":", "\uff1d": "=", "\u3000": " "}
+# As Chinese input methods type them: they look right, and are no separators and no digits.
+_FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {"\u3000": " "}
 _PEER_ID = re.compile(r"[A-Za-z][0-9]+")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 MAX_INT = 2**31 - 1
+
+
+def wide_characters(value: str) -> dict[str, str]:
+    """Each full-width character of a text -> the ASCII one that was meant."""
+    return {c: _FULL_WIDTH[c] for c in value if c in _FULL_WIDTH}
 
 
 def text(value: str) -> str:
@@ -26,6 +32,17 @@ def text(value: str) -> str:
 def folder(value: str) -> Path:
     """A path; a leading ~ is the home folder."""
     return Path(value).expanduser()
+
+
+def ip_address(value: str) -> str:
+    """An IP address, as records hold it; a host name would not do."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError as e:
+        raise ValueError(
+            f"is {value!r}, not an IP address. Write the one that clients reach, like 192.168.1.201"
+        ) from e
+    return value
 
 
 def boolean(value: str) -> bool:
@@ -69,11 +86,10 @@ def choice(*names: str) -> Reader:
 
 def _items(value: str, example: str) -> list[str]:
     """The parts of a `;` list; a `;` at the end adds none."""
-    for wide, narrow in _FULL_WIDTH.items():
-        if wide in value:
-            raise ValueError(
-                f"holds the full-width character {wide!r}. Type the ASCII {narrow!r}: {example}"
-            )
+    for wide, narrow in wide_characters(value).items():
+        raise ValueError(
+            f"holds the full-width character {wide!r}. Type the ASCII {narrow!r}: {example}"
+        )
     for wrong, name in ((",", "a comma"), (" ", "a blank"), ("\t", "a tab")):
         if wrong in value:
             raise ValueError(f"holds {name}. Separate the entries by ';' alone: {example}")

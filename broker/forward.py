@@ -19,8 +19,9 @@ from ledgermq.remoting.connection import Connection, Outcome
 from ledgermq.remoting.errors import LedgerMQError
 from ledgermq.remoting.registry import Handler, HandlerResult, ProcessorRegistry
 
-from .node import Node, not_leader
+from .node import not_leader
 from .offset_relay import OffsetRelay
+from .writer import BrokerNode
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Gate:
         dropped: one-way requests that were not passed on, because the leader does not read.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: BrokerNode) -> None:
         self._node = node
         self._client = RemotingClient()
         self._held: deque[_Held] = deque()
@@ -117,16 +118,9 @@ class Gate:
 
     # --- forwarding ---------------------------------------------------------------------------
 
-    def _leader_address(self) -> str | None:
-        """Where the leader serves clients, if it is another node."""
-        core = self._node.log.core
-        if core.leader is None or core.leader == self._node.log.config.raft.self_id:
-            return None
-        return self._node.log.address_of(core.leader)
-
     def _link(self) -> Connection | None:
         """The open connection to the leader; without one it is being opened."""
-        address = self._leader_address()
+        address = self._node.leader_address
         if address is None:
             return None
         connection = self._client.peek(address)

@@ -2,19 +2,14 @@
 
 The leader writes changes as records of the internal topic; each replica applies them after their
 commit, in the order of the log. So applying is deterministic: no clock, no random, nothing of this
-node's configuration. A payload is one version byte and a MessagePack array whose first item names
-the operation.
+node's configuration. A broker without a group applies its own changes the same way.
 """
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, assert_never
+from typing import assert_never
 
-import msgspec
-
-from ledgermq.remoting.bodies.base import plain
 from ledgermq.remoting.bodies.group import (
     ConsumerOffsetTable,
     SubscriptionGroupConfig,
@@ -26,73 +21,45 @@ from ledgermq.remoting.bodies.registration import (
     TopicConfigSerializeWrapper,
 )
 
-from . import metadata_dump
-from .metadata_dump import State, decode_state, encode_state
+from .metadata_dump import (
+    MetadataError,
+    Offsets,
+    State,
+    decode_state,
+    encode_state,
+    state_hash,
+)
+from .metadata_ops import (
+    PAYLOAD_VERSION,
+    GroupDelete,
+    GroupPut,
+    LogBegin,
+    Noop,
+    OffsetsPut,
+    Op,
+    TopicDelete,
+    TopicPut,
+    decode_op,
+    encode_op,
+)
 
-# Leads every payload. A node refuses versions it does not know: guessing would part the replicas.
-PAYLOAD_VERSION: Final = 1
-
-MetadataError = metadata_dump.MetadataError
-Offsets = metadata_dump.Offsets
-
-
-class _Op(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    pass
-
-
-class Noop(_Op, frozen=True, tag="noop"):
-    """The first record of a leader's term."""
-
-    term: int
-    leader: str
-
-
-class TopicPut(_Op, frozen=True, tag="topic.put"):
-    """Create a topic or replace its settings."""
-
-    config: TopicConfig
-
-
-class TopicDelete(_Op, frozen=True, tag="topic.delete"):
-    """Forget a topic and every group's offsets in it."""
-
-    name: str
-
-
-class GroupPut(_Op, frozen=True, tag="group.put"):
-    """Create a consumer group or replace its settings."""
-
-    config: SubscriptionGroupConfig
-
-
-class GroupDelete(_Op, frozen=True, tag="group.delete"):
-    """Forget a consumer group; its offsets too with `clean_offsets`."""
-
-    name: str
-    clean_offsets: bool
-
-
-class OffsetsPut(_Op, frozen=True, tag="offsets"):
-    """Consumer offsets that have moved: group -> topic -> queue id -> next offset to read."""
-
-    offsets: Offsets
-
-
-class LogBegin(_Op, frozen=True, tag="log.begin"):
-    """Entries below `index` are kept no longer: every replica drops the same ones."""
-
-    index: int
-
-
-Op = Noop | TopicPut | TopicDelete | GroupPut | GroupDelete | OffsetsPut | LogBegin
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Op] = msgspec.msgpack.Decoder(Op)
-
-
-def encode_op(op: Op) -> bytes:
-    """The payload of one operation."""
-    return bytes((PAYLOAD_VERSION,)) + _encoder.encode(op)
+__all__ = [
+    "PAYLOAD_VERSION",
+    "Change",
+    "ChangeKind",
+    "GroupDelete",
+    "GroupPut",
+    "LogBegin",
+    "Metadata",
+    "MetadataError",
+    "Noop",
+    "Offsets",
+    "OffsetsPut",
+    "Op",
+    "TopicDelete",
+    "TopicPut",
+    "encode_op",
+]
 
 
 class ChangeKind(Enum):
@@ -134,6 +101,7 @@ class Metadata:
         applied_term: its term.
         leader: id of the leader whose no-op was applied last, "" before the first.
         log_begin: first index that the group keeps; each replica gets there in its own time.
+        stamp_ms: told with each table's version; 0 in a group, else see `adopt`.
     """
 
     def __init__(self) -> None:
@@ -146,6 +114,7 @@ class Metadata:
         self.applied_term = 0
         self.leader = ""
         self.log_begin = 0
+        self.stamp_ms = 0
         self._created_at: dict[str, int] = {}
         self._offsets: Offsets = {}
 
@@ -193,7 +162,7 @@ class Metadata:
                 f"metadata record {index} has term {term} after term {self.applied_term}: the log"
                 " is not in order. Stop this node and restore its store from another peer"
             )
-        change = self._change(_decode(index, payload), index)
+        change = self._change(decode_op(index, payload), index)
         self.applied_index = index
         self.applied_term = term
         return change
@@ -274,7 +243,7 @@ class Metadata:
 
     def topic_made_by(self, payload: bytes) -> str | None:
         """Name of the topic that a record not applied yet would create; None: it creates none."""
-        op = _decode(self.applied_index, payload)
+        op = decode_op(self.applied_index, payload)
         if isinstance(op, TopicPut) and op.config.topic_name not in self.topics:
             return op.config.topic_name
         return None
@@ -287,20 +256,21 @@ class Metadata:
 
     def dump_slices(self) -> Iterator[bytes]:
         """`dump` in pieces: the state is that of this call, each piece takes a moment only."""
-        # Settings are replaced, never changed, so that they need no copy.
-        return encode_state(
-            State(
-                topics=[(self._created_at[n], config) for n, config in self.topics.items()],
-                groups=list(self.groups.values()),
-                offsets={
-                    group: {topic: dict(queues) for topic, queues in topics.items()}
-                    for group, topics in self._offsets.items()
-                },
-                versions=(self.topic_version, self.group_version, self.offset_version),
-                applied=(self.applied_index, self.applied_term),
-                leader=self.leader,
-                log_begin=self.log_begin,
-            )
+        return encode_state(self._state())
+
+    def _state(self) -> State:
+        """A copy of everything; settings are replaced, never changed, so that they need none."""
+        return State(
+            topics=[(self._created_at[n], config) for n, config in self.topics.items()],
+            groups=list(self.groups.values()),
+            offsets={
+                group: {topic: dict(queues) for topic, queues in topics.items()}
+                for group, topics in self._offsets.items()
+            },
+            versions=(self.topic_version, self.group_version, self.offset_version),
+            applied=(self.applied_index, self.applied_term),
+            leader=self.leader,
+            log_begin=self.log_begin,
         )
 
     def restore(self, data: bytes) -> None:
@@ -319,70 +289,78 @@ class Metadata:
         self._created_at = {config.topic_name: created for created, config in state.topics}
         self._offsets = state.offsets
 
+    def adopt(
+        self,
+        topics: Iterable[TopicConfig],
+        groups: Iterable[SubscriptionGroupConfig],
+        offsets: Offsets,
+        versions: tuple[int, int, int],
+        stamp_ms: int,
+    ) -> None:
+        """Begin with what the files of a broker without a group hold.
+
+        The state is then as before the first record: `applied_index` is -1 and `applied_term` 0, so
+        records are applied from index 0 on, in term 0, whatever was applied before the files were
+        written. What is adopted was created "at -1", before any of them.
+
+        Args:
+            topics: their settings.
+            groups: their settings.
+            offsets: as in `OffsetsPut`; those of a topic that is not among `topics` are dropped.
+            versions: the counters of topics, groups and offsets; they are counted on.
+            stamp_ms: told with each version. It must be another one at each start: a broker whose
+                files were lost counts from 0 again, and would be taken for unchanged.
+        """
+        self.topics = {config.topic_name: config for config in topics}
+        self.groups = {config.group_name: config for config in groups}
+        self._created_at = dict.fromkeys(self.topics, -1)
+        self._offsets = {}
+        self._put_offsets(offsets)
+        self.topic_version, self.group_version, self.offset_version = versions
+        self.applied_index, self.applied_term = -1, 0
+        self.leader, self.log_begin, self.stamp_ms = "", 0, stamp_ms
+
     def fingerprint(self) -> str:
         """Hash of the whole state: equal on two replicas that applied the same records."""
-        state = (
-            sorted((name, _sorted(plain(config))) for name, config in self.topics.items()),
-            sorted(self._created_at.items()),
-            sorted((name, _sorted(plain(config))) for name, config in self.groups.items()),
-            _sorted(self._offsets),
-            (self.topic_version, self.group_version, self.offset_version),
-            (self.applied_index, self.applied_term, self.leader, self.log_begin),
-        )
-        return hashlib.sha256(_encoder.encode(state)).hexdigest()
+        return state_hash(self._state())
 
-    def export_topics(self) -> bytes:
-        """The content of topics.json."""
-        wrapper = TopicConfigSerializeWrapper(
-            topic_config_table=self.topics, data_version=self.version_of(self.topic_version)
-        )
-        return wrapper.encode()
+    # --- the tables, as they are told and written -----------------------------------------------
 
-    def export_groups(self) -> bytes:
-        """The content of subscriptionGroup.json."""
-        table = SubscriptionGroupTable(
-            subscription_group_table=self.groups, data_version=self.version_of(self.group_version)
+    def topic_table(self) -> TopicConfigSerializeWrapper:
+        """The content of topics.json, of this moment."""
+        return TopicConfigSerializeWrapper(
+            topic_config_table=dict(self.topics), data_version=self.version_of(self.topic_version)
         )
-        return table.encode()
 
-    def export_offsets(self) -> bytes:
-        """The content of consumerOffset.json."""
-        table = ConsumerOffsetTable(
+    def group_table(self) -> SubscriptionGroupTable:
+        """The content of subscriptionGroup.json, of this moment."""
+        return SubscriptionGroupTable(
+            subscription_group_table=dict(self.groups),
+            data_version=self.version_of(self.group_version),
+        )
+
+    def offset_table(self) -> ConsumerOffsetTable:
+        """The content of consumerOffset.json, of this moment."""
+        return ConsumerOffsetTable(
             offset_table={
-                f"{topic}@{group}": queues
+                f"{topic}@{group}": dict(queues)
                 for group, topics in self._offsets.items()
                 for topic, queues in topics.items()
             },
             data_version=self.version_of(self.offset_version),
         )
-        return table.encode()
+
+    def export_topics(self) -> bytes:
+        """`topic_table`, as it is told to clients."""
+        return self.topic_table().encode()
+
+    def export_offsets(self) -> bytes:
+        """`offset_table`, as it is told to clients."""
+        return self.offset_table().encode()
 
     def version_of(self, counter: int) -> DataVersion:
         """A table's version, from one of the three counters, as it is told to others."""
-        # No timestamp: replicas export the same bytes, whenever they do it.
-        return DataVersion(counter=counter, state_version=self.applied_term)
-
-
-def _decode(index: int, payload: bytes) -> Op:
-    if not payload:
-        raise MetadataError(
-            f"metadata record {index} is empty. Restore this node's store from another peer"
+        # No clock: replicas export the same bytes, whenever they do it.
+        return DataVersion(
+            counter=counter, state_version=self.applied_term, timestamp=self.stamp_ms
         )
-    if payload[0] != PAYLOAD_VERSION:
-        raise MetadataError(
-            f"metadata record {index} has version {payload[0]}; this program knows version"
-            f" {PAYLOAD_VERSION}. Install the newer ledgermq that the other peers run"
-        )
-    try:
-        return _decoder.decode(payload[1:])
-    except msgspec.DecodeError as e:
-        raise MetadataError(
-            f"metadata record {index} is damaged: {e}. Restore this node's store from another peer"
-        ) from e
-
-
-def _sorted(value: object) -> object:
-    """Maps as lists sorted by key, at any depth: the same bytes whatever order they grew in."""
-    if isinstance(value, dict):
-        return [(key, _sorted(item)) for key, item in sorted(value.items())]
-    return value

@@ -3,12 +3,14 @@
 In parts, so that a loop that writes them can do other things in between.
 """
 
+import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from ledgermq.remoting.bodies.base import plain
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.errors import StorageError
@@ -108,6 +110,27 @@ def decode_state(data: bytes) -> State:
         elif isinstance(part, _Offsets):
             state.offsets.setdefault(part.group, {}).update(part.topics)
     return state
+
+
+def state_hash(state: State) -> str:
+    """Equal for equal states, whatever order they grew in."""
+    topics, groups = state.topics, state.groups
+    content = (
+        sorted((config.topic_name, _sorted(plain(config))) for _, config in topics),
+        sorted((config.topic_name, created) for created, config in topics),
+        sorted((config.group_name, _sorted(plain(config))) for config in groups),
+        _sorted(state.offsets),
+        state.versions,
+        (*state.applied, state.leader, state.log_begin),
+    )
+    return hashlib.sha256(_encoder.encode(content)).hexdigest()
+
+
+def _sorted(value: object) -> object:
+    """Maps as lists sorted by key, at any depth."""
+    if isinstance(value, dict):
+        return [(key, _sorted(item)) for key, item in sorted(value.items())]
+    return value
 
 
 def slices(rows: list[T]) -> Iterator[list[T]]:

@@ -6,9 +6,8 @@ the queue offsets right, and only then does the node take sends and show itself 
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Role
@@ -32,11 +31,12 @@ from .metadata import (
     TopicDelete,
     TopicPut,
 )
-from .offset_buffer import OffsetBuffer, OnDone
+from .offset_buffer import OffsetBuffer
+from .placing import Placing, ignore
 from .record_builder import RecordBuilder
 from .stats import BrokerStats
 from .store.dispatch import Dispatcher
-from .writer import AppendResult, OutgoingRecord
+from .writer import AppendResult, OnDone, OutgoingRecord
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +45,21 @@ _RETRY_S = 1.0
 _MAX_OFFSETS_BYTES = 1 << 20
 
 
-class _Pending(NamedTuple):
-    """An append that waits for its commit; `size` in bytes."""
+class _Late:
+    """The log of a node, which it gets after it was made."""
 
-    log_index: int
-    size: int
-    result: AppendResult
-    on_done: OnDone
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def reserve(self, record_bytes: int) -> int:
+        return self._node.log.reserve(record_bytes)
+
+    def stage(self, record: bytes) -> int:
+        return self._node.log.stage(record)
 
 
 class Node:
-    """Implements MetadataWriter and MessageAppender of `writer.py`.
-
-    Invariant: `_pending` is in the order of the log; every `on_done` is called exactly once.
-    """
+    """Implements `BrokerNode` of `writer.py` for a group."""
 
     def __init__(
         self,
@@ -78,9 +79,9 @@ class Node:
         self._records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms, wall_ms)
         self._log: LogServer | None = None
         self._dispatcher: Dispatcher | None = None
-        self._pending: deque[_Pending] = deque()
-        self._pending_bytes = 0
-        self._next_offsets: dict[tuple[str, int], int] = {}
+        self._placing = Placing(
+            self._records, _Late(self), lambda *key: self.dispatcher.queues.get(*key).max_offset
+        )
         # Topic -> deletions in the log that are not applied yet.
         self._deleting: Counter[str] = Counter()
         self._preparing = False
@@ -129,9 +130,17 @@ class Node:
         return self.ready and self.log.has_lease()
 
     @property
+    def leader_address(self) -> str | None:
+        """Where the leader serves clients, if it is another node."""
+        core = self.log.core
+        if core.leader is None or core.leader == self.log.config.raft.self_id:
+            return None
+        return self.log.address_of(core.leader)
+
+    @property
     def pending_count(self) -> int:
         """Appends that wait for their commit."""
-        return len(self._pending)
+        return self._placing.pending_count
 
     # --- role ---------------------------------------------------------------------------------
 
@@ -161,7 +170,7 @@ class Node:
     def _step_down(self, reason: str) -> bool:
         """Forget what only a leader knows; whether this was the ready leader."""
         was_ready, self.ready, self._preparing = self.ready, False, False
-        self._next_offsets.clear()
+        self._placing.forget_offsets()
         self._deleting.clear()
         self._offsets.clear()
         self._fail_pending(reason)
@@ -169,10 +178,7 @@ class Node:
 
     def on_applied(self, index: int) -> None:
         """Everything up to `index` is visible: answer, and get ready if leading."""
-        while self._pending and self._pending[0].log_index <= index:
-            done = self._pending.popleft()
-            self._pending_bytes -= done.size
-            _settle(done.on_done, done.result)
+        self._placing.reached(index)
         if not self.ready and self.log.is_leader and index >= self.log.core.term_first_index:
             self._prepare(index)
 
@@ -202,28 +208,15 @@ class Node:
 
     def on_append_failed(self, error: Exception) -> None:
         """What was staged is not in the log: no room on the disk."""
-        end = self.log.ledger.end_index
-        failed = [p for p in self._pending if p.log_index > end]
-        for _ in failed:
-            self._pending_bytes -= self._pending.pop().size
-        self._next_offsets.clear()
-        # Offsets of appends that are written but not dispatched count too.
-        for pending in self._pending:
-            if isinstance(pending.result, _Placed):
-                key = pending.result.queue
-                self._next_offsets[key] = pending.result.queue_offset + 1
         refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {error}")
-        for pending in failed:
-            _settle(pending.on_done, refusal)
+        self._placing.fail_after(self.log.ledger.end_index, refusal)
 
     def _fail_pending(self, reason: str) -> None:
-        pending, self._pending = self._pending, deque()
-        self._pending_bytes = 0
-        refusal = PeerError(
-            ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
+        self._placing.fail_all(
+            PeerError(
+                ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
+            )
         )
-        for p in pending:
-            _settle(p.on_done, refusal)
 
     # --- appending ----------------------------------------------------------------------------
 
@@ -233,7 +226,7 @@ class Node:
         if refusal is not None:
             on_done(refusal)
             return
-        self._place(message, on_done)
+        self._placing.place(message, on_done)
         self.stats.on_put(1, len(message.body))
 
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
@@ -247,18 +240,16 @@ class Node:
             if refusal is not None:
                 on_done(refusal)
                 return []
-        results = [self._place(m, _ignore) for m in messages[:-1]]
-        results.append(self._place(messages[-1], on_done))
+        results = [self._placing.place(m, ignore) for m in messages[:-1]]
+        results.append(self._placing.place(messages[-1], on_done))
         self.stats.on_put(len(messages), sum(len(m.body) for m in messages))
         return results
 
     def _refusal(self, message: OutgoingRecord) -> PeerError | None:
         if not self.takes_appends:
             return not_leader()
-        if (
-            len(self._pending) >= self.config.send_queue_capacity
-            or self._pending_bytes >= self.config.max_pending_send_bytes
-        ):
+        config = self.config
+        if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
             return PeerError(
                 ResponseCode.SYSTEM_BUSY,
                 "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
@@ -266,20 +257,6 @@ class Node:
         if message.topic not in self.metadata.topics or message.topic in self._deleting:
             return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {message.topic} does not exist")
         return self._records.misfit(message)
-
-    def _place(self, m: OutgoingRecord, on_done: OnDone) -> AppendResult:
-        """Give a record its offsets and stage it; nothing has changed when this raises."""
-        key = (m.topic, m.queue_id)
-        queue_offset = self._next_offsets.get(key)
-        if queue_offset is None:
-            queue_offset = self.dispatcher.queues.get(*key).max_offset
-        offset = self.log.reserve(self._records.size(m))
-        record = self._records.encode(m, queue_offset, offset)
-        result = _Placed(queue_offset, offset, key)
-        self._pending.append(_Pending(self.log.stage(record), len(record), result, on_done))
-        self._pending_bytes += len(record)
-        self._next_offsets[key] = queue_offset + 1
-        return result
 
     # --- metadata -----------------------------------------------------------------------------
 
@@ -290,12 +267,12 @@ class Node:
         if refusal is not None:
             on_done(refusal)
             return
-        self._place(record, on_done)
+        self._placing.place(record, on_done)
 
     def forget_before(self, index: int) -> None:
         """Have every replica let go of the entries before `index`."""
         if self.takes_appends:
-            self._append_op(LogBegin(index=index), _ignore)
+            self._append_op(LogBegin(index=index), ignore)
 
     async def _change(self, op: Op, on_done: OnDone | None = None) -> None:
         """Append and wait; `on_done` hears of it even when the caller has been cancelled."""
@@ -336,9 +313,7 @@ class Node:
             del self._deleting[name]
         if isinstance(result, PeerError):
             return
-        for key in [k for k in self._next_offsets if k[0] == name]:
-            del self._next_offsets[key]
-        self._records.forget_topic(name)
+        self._placing.forget_topic(name)
         self._offsets.drop_topic(name)
 
     async def put_group(self, config: SubscriptionGroupConfig) -> None:
@@ -369,31 +344,9 @@ class Node:
         self._offsets.flush()
 
 
-class _Placed(AppendResult):
-    """An append result that remembers its queue."""
-
-    __slots__ = ("queue",)
-
-    def __init__(self, queue_offset: int, physical_offset: int, queue: tuple[str, int]) -> None:
-        super().__init__(queue_offset, physical_offset)
-        self.queue = queue
-
-
 def not_leader() -> PeerError:
     """The refusal of a node that does not lead; clients refresh their routes on it."""
     return PeerError(
         ResponseCode.SERVICE_NOT_AVAILABLE,
         "[NOT_LEADER]this node does not lead its group; ask a name server for the route again",
     )
-
-
-def _settle(on_done: OnDone, result: AppendResult | PeerError) -> None:
-    """Tell one; what goes wrong there must not keep the others from their answers."""
-    try:
-        on_done(result)
-    except Exception:
-        log.exception("an append could not be answered")
-
-
-def _ignore(_result: AppendResult | PeerError) -> None:
-    """Nobody waits for this one."""

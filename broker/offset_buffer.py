@@ -11,9 +11,8 @@ from functools import partial
 from ledgermq.remoting.errors import PeerError
 
 from .metadata import Offsets, OffsetsPut
-from .writer import AppendResult
+from .writer import AppendResult, OnDone
 
-OnDone = Callable[[AppendResult | PeerError], None]
 # What an offset takes in a record besides its names: numbers, lengths.
 _OFFSET_BYTES = 32
 

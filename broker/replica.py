@@ -14,38 +14,35 @@ from ledgermq.dledger.member import ServerCallbacks, ServerConfig
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store.snapshots import Snapshot
-from ledgermq.remoting.errors import LedgerMQError, StorageError
+from ledgermq.remoting.errors import CallerError, LedgerMQError, StorageError
 
 from .config_fields import BrokerConfig
-from .metadata import Change, Metadata
+from .engine import EngineEvents
+from .metadata import Metadata
 from .node import Node
 from .retention import Retention
 from .stats import BrokerStats
 from .store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
+from .store.group_feed import GroupFeed
+from .store.group_source import GroupSource
+from .store.index_view import IndexView
+from .store.key_index import KeyIndex
 from .store.reader import MessageReader
 
 _RETENTION_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaEvents:
+@dataclass(frozen=True, kw_only=True)
+class ReplicaEvents(EngineEvents):
     """Whom a replica tells.
 
     Attributes:
         on_role: Raft's role, term or leader changed.
-        on_ready: this node became, or is no longer, the ready leader.
-        on_applied: everything up to this index is visible; the arrivals by queue.
-        on_change: metadata changed.
         on_transfer_ended: a hand-over failed, for this reason.
-        on_stop: the node must stop, for this reason.
     """
 
     on_role: Callable[[Role, int, NodeId | None], None]
-    on_ready: Callable[[bool], None]
-    on_applied: Callable[[int, Arrivals], None]
-    on_change: Callable[[Change], None]
     on_transfer_ended: Callable[[str], None]
-    on_stop: Callable[[Exception], None]
 
 
 class Replica:
@@ -73,6 +70,7 @@ class Replica:
             CallerError, StorageError: it cannot be used; the text says what to do.
         """
         host = host or Host()
+        self._config = config
         self._events = events
         self._stopped = False
         self.metadata = Metadata()
@@ -85,12 +83,16 @@ class Replica:
         )
         self.dispatcher = Dispatcher(
             self.log,
-            config.store_path_root_dir,
+            config.consume_queue_dir,
             config.mapped_file_size_consume_queue,
             self.metadata,
         )
         self.node.attach(self.log, self.dispatcher)
-        self.reader = MessageReader(self.log, self.dispatcher)
+        source = GroupSource(
+            self.log, applied=lambda: self.dispatcher.applied, on_damage=self.dispatcher.fail
+        )
+        self.reader = MessageReader(source, self.dispatcher)
+        self.index = self._make_index(host) if config.message_index_enable else None
         self._retention = Retention(
             self.log,
             config,
@@ -100,6 +102,19 @@ class Replica:
             append=self.node.forget_before,
         )
         self._retaining: asyncio.Task[None] | None = None
+        self._reseeding: asyncio.Task[None] | None = None
+
+    def _make_index(self, host: Host) -> IndexView:
+        config = self._config
+        self._index_threads = host.threads(1, "index")
+        index = KeyIndex(
+            config.index_dir,
+            host.disk,
+            self._index_threads,
+            slots=config.max_hash_slot_num,
+            entries=config.max_index_num,
+        )
+        return IndexView(index, GroupFeed(self.log, applied=lambda: self.dispatcher.applied))
 
     def _log_callbacks(self) -> ServerCallbacks:
         return ServerCallbacks(
@@ -112,6 +127,16 @@ class Replica:
             on_stop=self._stop,
         )
 
+    @property
+    def term(self) -> int:
+        """The Raft term."""
+        return self.log.core.term
+
+    @property
+    def end_pos(self) -> int:
+        """Byte after the last entry."""
+        return self.log.ledger.end_pos
+
     # --- life ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -123,21 +148,31 @@ class Replica:
         except DamagedError as e:
             self.log.note_damage(e)
             raise
+        if self.index is not None:
+            await self.index.start(self.dispatcher.end_pos, trusted=not self.log.lost_power)
 
     async def join(self) -> None:
-        """Listen for the peers and take part in the group. OSError: the port is taken."""
-        await self.log.start()
+        """Listen for the peers and take part in the group. CallerError: the port is taken."""
+        try:
+            await self.log.start()
+        except OSError as e:
+            port = self._config.raft_address[1]
+            raise CallerError(
+                f"cannot listen on port {port} (dLegerPeers, {self._config.dleger_self_id}):"
+                f" {e.strerror or e}. See who holds it: lsof -i:{port}"
+            ) from e
         self.dispatcher.committed(self.log.core.commit)
         self._retaining = asyncio.get_running_loop().create_task(self._retain())
 
     async def _retain(self) -> None:
-        """The leader decides what the group forgets."""
+        """The leader decides what the group forgets; the index of each node follows."""
         while True:
             await asyncio.sleep(_RETENTION_S)
-            if not self.node.ready:
-                continue
             try:
-                await self._retention.check()
+                if self.index is not None:
+                    await self.index.remove_below(self.log.begin.pos)
+                if self.node.ready:
+                    await self._retention.check()
             except StorageError as e:
                 self._stop(e)
                 return
@@ -148,6 +183,10 @@ class Replica:
         if self._retaining is not None:
             self._retaining.cancel()
             await asyncio.gather(self._retaining, return_exceptions=True)
+        if self.index is not None:
+            await asyncio.gather(*filter(None, [self._reseeding]), return_exceptions=True)
+            await self.index.close()
+            self._index_threads.shutdown(wait=True)
         errors: list[Exception] = []
         for part in (self.dispatcher, self.log):
             try:
@@ -177,9 +216,14 @@ class Replica:
 
     def _on_seeded(self, snapshot: Snapshot) -> None:
         self.dispatcher.reseed(snapshot)
+        if self.index is not None:
+            reseeding = self.index.reseed(self.dispatcher.end_pos)
+            self._reseeding = asyncio.get_running_loop().create_task(reseeding)
 
     def _on_applied(self, index: int, arrivals: Arrivals) -> None:
         self.node.on_applied(index)
+        if self.index is not None:
+            self.index.applied_to(self.dispatcher.end_pos)
         self._events.on_applied(index, arrivals)
 
 

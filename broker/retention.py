@@ -1,15 +1,22 @@
-"""Which part of the log is kept no longer: the leader decides, all replicas do the same.
+"""Which files of a log are kept no longer.
 
-A file of the log goes when the newest message in it is older than `fileReservedTime`: in the hours
-named by `deleteWhen`, and at any hour once the disk is fuller than `diskMaxUsedSpaceRatio`. The
-last file stays. Source: broker-behaviour §11; there the age is the file's, which differs between
-nodes, here it is the store time in the log.
+A file goes when it is older than `fileReservedTime`: in the hours named by `deleteWhen`, and at any
+hour once the disk is fuller than `diskMaxUsedSpaceRatio`. Past `diskSpaceCleanForciblyRatio` the
+oldest go however young they are, past `diskSpaceWarningLevelRatio` nothing may be written. The last
+file stays. Source: broker-behaviour §11.
+
+In a group the leader decides, and all replicas do the same. There a file's age is that of the
+newest message in it, by the store time in the log: the files' own times differ between nodes.
 """
 
+import logging
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from pathlib import Path
+from typing import Self
 
 from ledgermq.dledger.server import LogServer
 from ledgermq.dledger.store import entry
@@ -18,45 +25,68 @@ from ledgermq.remoting.message_record import peek_record
 from .config_fields import BrokerConfig
 from .metadata import Metadata
 
-# Files in one decision. Source: deleteFileBatchMax.
-MAX_FILES: Final = 10
+log = logging.getLogger(__name__)
+
 _HOUR_MS = 3_600_000
 
 
-def begin_index(
-    segments: Sequence[tuple[int, int]],
-    now_ms: int,
-    hour: int,
-    *,
-    reserved_hours: int,
-    delete_when: Sequence[int],
-    disk_used_ratio: float,
-    max_used_ratio: float,
-) -> int | None:
-    """Where the log should begin.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRules:
+    """What the keys of retention say.
 
-    Args:
-        segments: (first index, store time of the last message in ms since 1970) of each file of
-            the log, in order.
-        now_ms: ms since 1970.
-        hour: of the day, local, 0-23.
-        reserved_hours: how long messages are kept at least.
-        delete_when: hours of the day in which files are removed.
-        disk_used_ratio: how full the fullest disk is, 0 to 1.
-        max_used_ratio: above it, files are removed at any hour.
-
-    Returns:
-        The first index to keep; None: everything stays.
+    Attributes:
+        reserved_hours: how long messages are kept at least. Source: fileReservedTime.
+        delete_when: hours of the day, local, in which files are removed.
+        max_used_ratio: of the disk, 0 to 1; above it, files are removed at any hour.
+        force_ratio: above it, files are removed however young they are.
+        force_enable: false: never that. Source: cleanFileForciblyEnable.
+        full_ratio: above it, writes are refused. Source: diskSpaceWarningLevelRatio.
+        max_files: most files that go by one decision. Source: deleteFileBatchMax.
     """
-    if hour not in delete_when and disk_used_ratio <= max_used_ratio:
-        return None
-    oldest_ms = now_ms - reserved_hours * _HOUR_MS
-    begin = None
-    for (_, last_ms), (following, _) in pairwise(segments[: MAX_FILES + 1]):
-        if last_ms > oldest_ms:
-            break
-        begin = following
-    return begin
+
+    reserved_hours: int
+    delete_when: tuple[int, ...]
+    max_used_ratio: float
+    force_ratio: float
+    force_enable: bool
+    full_ratio: float
+    max_files: int
+
+    @classmethod
+    def of(cls, config: BrokerConfig) -> Self:
+        """The rules of one broker."""
+        return cls(
+            reserved_hours=config.file_reserved_hours,
+            delete_when=tuple(int(hour) for hour in config.delete_when),
+            max_used_ratio=config.disk_max_used_percent / 100,
+            force_ratio=config.disk_space_clean_forcibly_percent / 100,
+            force_enable=config.clean_file_forcibly_enable,
+            full_ratio=config.disk_space_warning_level_percent / 100,
+            max_files=config.delete_file_batch_max,
+        )
+
+    def files_to_go(self, last_ms: Sequence[int], now_ms: int, hour: int, used_ratio: float) -> int:
+        """How many of the oldest files go now.
+
+        Args:
+            last_ms: when each file was written last, in ms since 1970, in the log's order.
+            now_ms: ms since 1970.
+            hour: of the day, local, 0-23.
+            used_ratio: how full the fullest disk is, 0 to 1.
+        """
+        candidates = last_ms[: min(self.max_files, len(last_ms) - 1)] if last_ms else ()
+        if self.force_enable and used_ratio > self.force_ratio:
+            return len(candidates)
+        if hour not in self.delete_when and used_ratio <= self.max_used_ratio:
+            return 0
+        oldest_ms = now_ms - self.reserved_hours * _HOUR_MS
+        count = 0
+        for written_ms in candidates:
+            # None behind one that stays: a log has no gaps.
+            if written_ms > oldest_ms:
+                break
+            count += 1
+        return count
 
 
 def local_hour(now_ms: int) -> int:
@@ -64,8 +94,60 @@ def local_hour(now_ms: int) -> int:
     return datetime.fromtimestamp(now_ms / 1000).astimezone().hour
 
 
+def disk_used_ratio(*folders: Path) -> float:
+    """How full the fullest of the disks is, 0 to 1, as `df` counts: what only root may use is used.
+
+    Raises:
+        OSError: a folder is not there, or its disk does not answer.
+    """
+    found = [shutil.disk_usage(folder) for folder in folders]
+    return max(usage.used / max(usage.used + usage.free, 1) for usage in found)
+
+
+class DiskGauge:
+    """How full the disk is, as of the last look.
+
+    Attributes:
+        used_ratio: 0 to 1.
+        is_full: whether writes are to be refused.
+    """
+
+    def __init__(self, used_ratio: Callable[[], float], full_ratio: float) -> None:
+        """Take the disk for empty until `measure`; past `full_ratio` (0 to 1) it is full."""
+        self._look = used_ratio
+        self._full_ratio = full_ratio
+        self.used_ratio = 0.0
+        self.is_full = False
+
+    def measure(self) -> float:
+        """Look again; 0 to 1. A disk that does not answer is as full as it was."""
+        try:
+            self.used_ratio = self._look()
+        except OSError as e:
+            log.warning("how full the disk is cannot be seen: %s", e)
+        was_full, self.is_full = self.is_full, self.used_ratio > self._full_ratio
+        if self.is_full and not was_full:
+            log.error("sends are refused from now on: %s", self.refusal())
+        elif was_full and not self.is_full:
+            log.warning("sends are accepted again: the disk is %.1f%% full", self.used_ratio * 100)
+        return self.used_ratio
+
+    def refusal(self) -> str:
+        """What a client is told whose message is refused for want of room."""
+        return (
+            f"service not available now: the broker's disk is {self.used_ratio:.1%} full, and"
+            f" above {self._full_ratio:.0%} (diskSpaceWarningLevelRatio) no message is taken."
+            " Free some space there, or send to another broker"
+        )
+
+
 class Retention:
-    """The ready leader's look at the log, every few seconds."""
+    """The ready leader's look at the log, every few seconds.
+
+    Attributes:
+        gauge: says whether writes are to be refused; every node may `measure`, leader or not, for
+            a new leader must know at once.
+    """
 
     def __init__(
         self,
@@ -89,11 +171,11 @@ class Retention:
             append: puts a `LogBegin` with this index into the log.
             hour_of: ms since 1970 -> hour of the day, local.
         """
+        self._rules = RetentionRules.of(config)
+        self.gauge = DiskGauge(disk_used_ratio, self._rules.full_ratio)
         self._log = log_server
-        self._config = config
         self._metadata = metadata
         self._applied = applied
-        self._disk_used_ratio = disk_used_ratio
         self._append = append
         self._hour_of = hour_of
         # First index of a whole file -> store time of its last message.
@@ -105,21 +187,15 @@ class Retention:
         Raises:
             StorageError: the log cannot be read.
         """
-        config, now_ms = self._config, self._log.host.wall_ms()
-        begin = begin_index(
-            await self._segments(),
-            now_ms,
-            self._hour_of(now_ms),
-            reserved_hours=config.file_reserved_hours,
-            delete_when=[int(hour) for hour in config.delete_when],
-            disk_used_ratio=self._disk_used_ratio(),
-            max_used_ratio=config.disk_max_used_percent / 100,
-        )
-        if begin is not None and begin > self._metadata.log_begin:
-            self._append(begin)
+        used_ratio, now_ms = self.gauge.measure(), self._log.host.wall_ms()
+        segments = await self._segments()
+        times = [last_ms for _, last_ms in segments]
+        count = self._rules.files_to_go(times, now_ms, self._hour_of(now_ms), used_ratio)
+        if count and segments[count][0] > self._metadata.log_begin:
+            self._append(segments[count][0])
 
     async def _segments(self) -> list[tuple[int, int]]:
-        """As `begin_index` wants them; the last one is not over yet, its time is now."""
+        """First index and last time of each file; the last one is not over yet, its time is now."""
         applied = self._applied()
         firsts = [first for _, first in self._log.segment_begins() if first <= applied]
         found: list[tuple[int, int]] = []

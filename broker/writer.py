@@ -137,17 +137,65 @@ class AppendResult:
     Attributes:
         queue_offset: 0-based place in its queue.
         physical_offset: byte of the record in the log.
+        sync_timed_out: it is written, but was not on the disk within `syncFlushTimeout`.
     """
 
     queue_offset: int
     physical_offset: int
+    sync_timed_out: bool = False
+
+
+OnDone = Callable[[AppendResult | PeerError], None]
 
 
 class MessageAppender(Protocol):
-    """Puts messages into the log of the group."""
+    """Puts messages into the log."""
 
-    def append(
-        self, message: OutgoingRecord, on_done: Callable[[AppendResult | PeerError], None]
-    ) -> None:
-        """Append, and call `on_done` exactly once: after the commit, or with the refusal."""
+    def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
+        """Append, and call `on_done` exactly once: when it can be read, or with the refusal."""
+        ...
+
+    def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
+        """Append a batch: all or none; `on_done` is called once, for the last one.
+
+        Returns:
+            Where each will lie; empty when refused.
+        """
+        ...
+
+
+class BrokerNode(MetadataWriter, MessageAppender, Protocol):
+    """Everything that changes what a broker stores, of whatever kind its log is."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node is the leader of its group and ready, or has no group and runs."""
+        ...
+
+    @property
+    def takes_appends(self) -> bool:
+        """Whether this node is `ready`, and not handing over just now."""
+        ...
+
+    @property
+    def leads_surely(self) -> bool:
+        """Whether this node is `ready` and nobody else can be."""
+        ...
+
+    @property
+    def leader_address(self) -> str | None:
+        """Where the leader serves clients, if it is another node."""
+        ...
+
+    @property
+    def pending_count(self) -> int:
+        """Appends that wait for their answer."""
+        ...
+
+    def flush_offsets(self) -> None:
+        """Keep the offsets that moved, now."""
+        ...
+
+    def halt(self, reason: str) -> None:
+        """This node stops by itself: whoever waits for an answer gets one."""
         ...

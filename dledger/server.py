@@ -33,7 +33,7 @@ from .store import entry
 from .store.begin import Begin
 from .store.member_store import MemberStore
 from .store.recovery import term_runs
-from .store.snapshots import Snapshot, SnapshotStore
+from .store.snapshots import SnapshotStore
 from .store.zero_ahead import ZeroAhead
 from .timers import Ticker, Timers
 from .upkeep import Upkeep
@@ -144,6 +144,7 @@ class LogServer:
             step=self._step,
             stop=self._stop,
         )
+        self.save_snapshot, self.move_begin = self._upkeep.save_snapshot, self._upkeep.move_begin
         self._appends = Appends(
             config,
             self._callbacks,
@@ -235,13 +236,10 @@ class LogServer:
         """(pos, index of the first entry) of each file of the log."""
         return self.ledger.segment_begins()
 
-    async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """See `Upkeep.save_snapshot`."""
-        await self._upkeep.save_snapshot(snapshot)
-
-    def move_begin(self, index: int) -> None:
-        """See `Upkeep.move_begin`."""
-        self._upkeep.move_begin(index)
+    @property
+    def lost_power(self) -> bool:
+        """Whether files that nobody synced before this start may lack bytes."""
+        return self._store.lost_power
 
     def reserve(self, record_bytes: int) -> int:
         """Physical offset of the next record of this length; then `stage` it.

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ledgermq.remoting.daemon import DaemonParser, Voice, start_log, stop_signal
+from ledgermq.remoting.daemon import DaemonParser, Voice, obey_java_opt, start_log, stop_signal
 from ledgermq.remoting.errors import CallerError
+from ledgermq.remoting.properties import DEFAULT, with_source
 
 from .app import NamesrvApp
 from .config import NamesrvConfig, load
@@ -27,6 +29,7 @@ Examples:
  mqnamesrv                                listen on port 9876
  mqnamesrv -c conf/dledger/namesrv.conf   with listenPort = 9877 in that file
  nohup mqnamesrv -c conf/dledger/namesrv.conf &   go on after the terminal is closed
+ mqnamesrv -c conf/dledger/namesrv.conf -p   every key, its value, and where that is from
 Log: namesrv.log in $ROCKETMQ_LOG_HOME, or in ~/logs/rocketmqlogs.
 """
 _IMPORTANT = ("listenPort", "bindAddress", "kvConfigPath", "configStorePath")
@@ -48,7 +51,9 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.write(_HELP)
         return 0
     try:
+        java = obey_java_opt(os.environ)
         config, warnings = _configure(options.config)
+        warnings += java
         if options.namesrv:
             warnings.append("-n has no effect: name servers do not know one another")
         if options.print_all or options.print_important:
@@ -70,7 +75,8 @@ def _configure(path: str | None) -> tuple[NamesrvConfig, list[str]]:
 def _print_items(config: NamesrvConfig, *, important_only: bool) -> None:
     for key, value in config.items().items():
         if not important_only or key in _IMPORTANT:
-            sys.stdout.write(f"{key}={value}\n")
+            source = config.sources.get(key, DEFAULT)
+            sys.stdout.write(f"{with_source(key, value, source)}\n")
 
 
 async def _serve(app: NamesrvApp) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ledgermq.remoting.errors import CallerError
-from ledgermq.remoting.properties import Property, parse
+from ledgermq.remoting.properties import COMMAND_LINE, Property, parse
 
 from .errors import ConfigError
 
@@ -82,6 +82,7 @@ class NamesrvConfig:
         max_topics: bound on topics (ours).
         max_kv_entries: bound on key-value pairs (ours).
         config_black_list: keys, joined by `;`, that request 318 may not change.
+        sources: key -> where the file sets it; no key of a file.
     """
 
     listen_port: int = _key(9876, high=65535)
@@ -101,6 +102,7 @@ class NamesrvConfig:
     max_topics: int = _key(100_000, live=True, low=1)
     max_kv_entries: int = _key(10_000, live=True, low=1)
     config_black_list: str = _key("configBlackList;configStorePath;kvConfigPath")
+    sources: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def set(self, key: str, value: str, place: str) -> None:
         """Set one known key from its text.
@@ -129,7 +131,7 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-_FIELDS: dict[str, Field[Any]] = {_camel(f.name): f for f in fields(NamesrvConfig)}
+_FIELDS: dict[str, Field[Any]] = {_camel(f.name): f for f in fields(NamesrvConfig) if f.metadata}
 
 
 def known_keys() -> list[str]:
@@ -162,7 +164,11 @@ def load(path: Path) -> tuple[NamesrvConfig, list[str]]:
         properties = parse(data, str(path))
     except CallerError as e:
         raise ConfigError(str(e)) from e
-    return config, apply(config, properties, str(path))
+    warnings = apply(config, properties, str(path))
+    config.sources = {"configStorePath": COMMAND_LINE} | {
+        p.key: f"{path}:{p.line}" for p in properties if p.key in _FIELDS
+    }
+    return config, warnings
 
 
 def apply(config: NamesrvConfig, properties: Iterable[Property], source: str) -> list[str]:

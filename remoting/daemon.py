@@ -3,12 +3,16 @@
 import argparse
 import asyncio
 import logging
+import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import NoReturn
 
 from . import logs
+
+# As upstream's scripts pass it: a folder may hold blanks, the next option begins with a dash.
+_USER_HOME = re.compile(r"(?:^|(?<=\s))-Duser\.home=(.*?)(?=\s+-|\s*$)")
 
 
 class DaemonParser(argparse.ArgumentParser):
@@ -62,6 +66,24 @@ class Voice:
                 "python -O removes the checks of this program's invariants; start it without -O"
             )
         return __debug__
+
+
+def obey_java_opt(env: MutableMapping[str, str]) -> list[str]:
+    """Do with JAVA_OPT what bin/ does, for a program that was started without it.
+
+    -Duser.home=FOLDER moves the store and the logs: it sets HOME and LEDGERMQ_USER_HOME. The rest
+    is for a JVM.
+
+    Returns:
+        A warning when there was something else.
+    """
+    options = env.pop("JAVA_OPT", "")
+    if home := _USER_HOME.search(options):
+        env["HOME"] = env["LEDGERMQ_USER_HOME"] = home[1]
+    rest = " ".join(_USER_HOME.sub("", options).split())
+    if not rest:
+        return []
+    return [f"JAVA_OPT is ignored, there is no JVM (only -Duser.home= is read): {rest}"]
 
 
 def start_log(file_name: str, warnings: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Message properties: their text form, their names, and the hash of tags."""
 
+import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -8,6 +9,28 @@ from .errors import CallerError
 
 _NAME_END: Final = "\x01"
 _VALUE_END: Final = "\x02"
+
+# `java_hash_blocks` works on so many characters each.
+HASH_BLOCK_CHARS: Final = 32
+_BLOCK_END = struct.Struct(f">{HASH_BLOCK_CHARS - 4}xI")
+_BLOCK_FACTOR: Final = pow(31, HASH_BLOCK_CHARS, 1 << 32)
+_WORD: Final = 0xFFFF_FFFF
+# Up to here the plain loop is faster.
+_SHORT_TEXT_CHARS: Final = 12
+
+
+def _folds(size: int) -> list[tuple[int, int, int]]:
+    """(field width in bits, mask of every second field, factor) for each step of a fold."""
+    steps: list[tuple[int, int, int]] = []
+    for width_bytes in (1, 2, 4, 8, 16):
+        field = (b"\xff" * min(width_bytes, 4)).rjust(2 * width_bytes, b"\0")
+        mask = int.from_bytes(field * (size // (2 * width_bytes)))
+        steps.append((8 * width_bytes, mask, pow(31, width_bytes, 1 << 32)))
+    return steps
+
+
+_FOLDED_BYTES: Final = 256 * HASH_BLOCK_CHARS
+_FOLDS: Final = _folds(_FOLDED_BYTES)
 
 
 class PropertyName:
@@ -83,14 +106,36 @@ def decode_properties(text: str | bytes) -> dict[str, str]:
 
 def java_hash(text: str) -> int:
     """Java's `String.hashCode`: a signed 32-bit number over the UTF-16 units."""
-    if text.isascii():
-        units: bytes | memoryview = text.encode()
-    else:
-        units = memoryview(text.encode("utf-16", "surrogatepass")).cast("H")[1:]
     value = 0
-    for unit in units:
-        value = (31 * value + unit) & 0xFFFFFFFF
+    if text.isascii():
+        data = text.encode()
+        if len(data) <= _SHORT_TEXT_CHARS:
+            for unit in data:
+                value = 31 * value + unit
+        else:
+            for block in java_hash_blocks(
+                data.rjust(-(-len(data) // HASH_BLOCK_CHARS) * HASH_BLOCK_CHARS, b"\0")
+            ):
+                value = (value * _BLOCK_FACTOR + block) & _WORD
+        value &= _WORD
+    else:
+        for unit in memoryview(text.encode("utf-16", "surrogatepass")).cast("H")[1:]:
+            value = (31 * value + unit) & _WORD
     return value - 0x1_0000_0000 if value & 0x8000_0000 else value
+
+
+def java_hash_blocks(blocks: bytes) -> list[int]:
+    """The hash of every `HASH_BLOCK_CHARS` bytes of ASCII, unsigned; many in one go are cheap.
+
+    Zero bytes before a text do not change its hash.
+    """
+    # One large number with a field per character: neighbours are joined, all at once, into fields
+    # of twice the width, until each is a block. Fields stay below their width: of wide ones only
+    # 32 bits are kept.
+    fields = int.from_bytes(blocks)
+    for width, mask, factor in _FOLDS if len(blocks) <= _FOLDED_BYTES else _folds(len(blocks)):
+        fields = (fields & mask) + ((fields >> width) & mask) * factor
+    return [value for (value,) in _BLOCK_END.iter_unpack(fields.to_bytes(len(blocks)))]
 
 
 @lru_cache(maxsize=4096)

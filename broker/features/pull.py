@@ -11,9 +11,10 @@ from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.forward import Gate
 from ledgermq.broker.long_polling import HeldPull, LongPolling
 from ledgermq.broker.metadata import Metadata
-from ledgermq.broker.node import Node
 from ledgermq.broker.stats import BrokerStats
-from ledgermq.broker.store.reader import MessageReader, PullResult, PullStatus
+from ledgermq.broker.store.pulls import PullResult, PullStatus
+from ledgermq.broker.store.reader import MessageReader
+from ledgermq.broker.writer import BrokerNode
 from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.codes import RequestCode, ResponseCode
 from ledgermq.remoting.command import RemotingCommand, response
@@ -37,7 +38,7 @@ T = TypeVar("T")
 class PullService:
     """What the handler needs."""
 
-    node: Node
+    node: BrokerNode
     metadata: Metadata
     clients: ClientTable[Connection]
     reader: MessageReader

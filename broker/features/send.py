@@ -17,8 +17,7 @@ from ledgermq.broker import topics
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.forward import client_address
 from ledgermq.broker.metadata import Metadata
-from ledgermq.broker.node import Node
-from ledgermq.broker.writer import AppendResult, OutgoingRecord
+from ledgermq.broker.writer import AppendResult, BrokerNode, OutgoingRecord
 from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.codes import RequestCode, ResponseCode
 from ledgermq.remoting.command import ONEWAY_FLAG, VERSION, RemotingCommand, response
@@ -43,7 +42,7 @@ _OWN_LIMIT_VERSION = 121
 class SendService:
     """What the handlers need."""
 
-    node: Node
+    node: BrokerNode
     metadata: Metadata
     config: BrokerConfig
     store_host: bytes
@@ -238,9 +237,8 @@ def _send_one(
             connection.reply(command, response(result.code, result.remark))
         elif not command.flag & ONEWAY_FLAG:
             msg_id = host_offset_msg_id(service.store_host, result.physical_offset)
-            connection.send_bytes(
-                _reply(service, command, header, msg_id, queue_id, result.queue_offset)
-            )
+            where = (msg_id, queue_id, result.queue_offset)
+            connection.send_bytes(_reply(service, command, header, _code(result), where))
 
     service.node.append(record, done)
 
@@ -301,8 +299,8 @@ def _send_many(
             ids = ",".join(
                 host_offset_msg_id(service.store_host, p.physical_offset) for p in placed
             )
-            first = placed[0].queue_offset
-            connection.send_bytes(_reply(service, command, header, ids, queue_id, first))
+            where = (ids, queue_id, placed[0].queue_offset)
+            connection.send_bytes(_reply(service, command, header, _code(result), where))
 
     placed = service.node.append_all(records, done)
 
@@ -325,8 +323,12 @@ def _properties(service: SendService, text: str) -> bytes:
     return f"{text}CLUSTER\x01{service.config.broker_cluster_name}\x02".encode()
 
 
+def _code(result: AppendResult) -> int:
+    return ResponseCode.FLUSH_DISK_TIMEOUT if result.sync_timed_out else ResponseCode.SUCCESS
+
+
 _TEMPLATE = (
-    '{"code":0,"extFields":{"MSG_REGION":%s,"TRACE_ON":"%s","msgId":"%s","queueId":"%d",'
+    '{"code":%d,"extFields":{"MSG_REGION":%s,"TRACE_ON":"%s","msgId":"%s","queueId":"%d",'
     '"queueOffset":"%d"%s},"flag":1,"language":"PYTHON","opaque":%d,'
     '"serializeTypeCurrentRPC":"JSON","version":' + str(VERSION) + "}"
 )
@@ -336,14 +338,18 @@ def _reply(
     service: SendService,
     command: RemotingCommand,
     header: SendMessageRequest,
-    msg_id: str,
-    queue_id: int,
-    queue_offset: int,
+    code: int,
+    where: tuple[str, int, int],
 ) -> bytes:
-    """A whole frame, from a template: this is the busiest answer of all."""
+    """A whole frame, from a template: this is the busiest answer of all.
+
+    `where`: message id, queue id, queue offset.
+    """
+    msg_id, queue_id, queue_offset = where
     unique = _value(header.properties or "", "UNIQ_KEY")
     transaction = ',"transactionId":' + _json(unique) if unique else ""
     text = _TEMPLATE % (
+        code,
         _json(service.config.region_id),
         "true" if service.config.trace_on else "false",
         msg_id,

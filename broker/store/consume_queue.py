@@ -17,6 +17,8 @@ from .queue_files import QueueFiles
 
 UNIT_BYTES = 20
 _UNIT = struct.Struct(">qiq")
+# Stands for a unit that never was. Source: message-format §5, pre-fill.
+_NO_UNIT = _UNIT.pack(0, 0x7FFFFFFF, 0)
 # Units wait in memory for the next flush; a queue with more is written at once.
 _TAIL_BYTES = 64 << 10
 
@@ -38,7 +40,9 @@ class ConsumeQueue:
         dropped: its topic was deleted: nothing is read any more, the files may be gone.
     """
 
-    __slots__ = ("_files", "_flushed", "_tail", "dropped", "folder", "max_offset", "min_offset")
+    __slots__ = (
+        "_files", "_flushed", "_is_fresh", "_tail", "dropped", "folder", "max_offset", "min_offset",
+    )  # fmt: skip
 
     def __init__(
         self, folder: Path, files: QueueFiles, min_offset: int = 0, max_offset: int = 0
@@ -48,6 +52,8 @@ class ConsumeQueue:
         self._files = files
         self._tail = bytearray()
         self._flushed = max_offset
+        # Begun in the middle of a file that nobody has written to.
+        self._is_fresh = False
         self.min_offset = min_offset
         self.max_offset = max_offset
         self.dropped = False
@@ -56,6 +62,7 @@ class ConsumeQueue:
         """Be empty, and go on at `offset`."""
         self._tail.clear()
         self._flushed = self.min_offset = self.max_offset = offset
+        self._is_fresh = True
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -148,6 +155,8 @@ class ConsumeQueue:
             DiskFullError: no room; everything waits on.
         """
         written: list[Path] = []
+        if self._is_fresh:
+            self._fill_before(self._flushed * UNIT_BYTES)
         data = memoryview(bytes(self._tail))
         units = range(self._flushed, self._flushed + len(data) // UNIT_BYTES)
         for path, size, position in self._pieces(units):
@@ -157,6 +166,15 @@ class ConsumeQueue:
         self._flushed = units.stop
         self._tail.clear()
         return written
+
+    def _fill_before(self, position: int) -> None:
+        """Mark what lies before the first unit of a fresh file, as upstream's recovery wants it.
+
+        Without that it takes the queue for an empty one.
+        """
+        within = position % self._files.segment_bytes
+        self._files.write(self._path(position), memoryview(_NO_UNIT * (within // UNIT_BYTES)), 0)
+        self._is_fresh = False
 
     # --- the begin ----------------------------------------------------------------------------
 
@@ -204,6 +222,11 @@ class ConsumeQueue:
         ):
             return f"{self.folder} holds units of another log"
         return None
+
+
+def unit_of(data: bytes) -> Unit:
+    """The unit that these 20 bytes are."""
+    return Unit._make(_UNIT.unpack(data))
 
 
 def _units(data: bytes) -> list[Unit]:

@@ -63,16 +63,16 @@ class Dispatcher:
     """
 
     def __init__(
-        self, log_server: LogServer, root: Path, queue_segment_bytes: int, metadata: Metadata
+        self, log_server: LogServer, folder: Path, queue_segment_bytes: int, metadata: Metadata
     ) -> None:
-        """Take over the newest snapshot.
+        """Take over the newest snapshot; the queues lie in `folder`.
 
         Raises:
             StorageError: it cannot be read by this program.
         """
         self._log = log_server
         self.metadata = metadata
-        self.folder = root / "consumequeue"
+        self.folder = folder
         host = log_server.host
         self._threads = host.threads(2, "queues")
         self._progress = Progress()
@@ -111,6 +111,11 @@ class Dispatcher:
     def applied(self) -> int:
         """Highest index dispatched. Invariant: at most the commit index, once `serving`."""
         return self._progress.index
+
+    @property
+    def end_pos(self) -> int:
+        """Byte of the log after what is dispatched."""
+        return self._progress.end_pos
 
     @property
     def last_store_ms(self) -> int:

@@ -4,15 +4,11 @@ from ledgermq.broker.metadata import Metadata
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import StorageError
-from ledgermq.remoting.message_properties import java_hash
 from ledgermq.remoting.message_record import RecordPeek
 
 from .queue_table import ConsumeQueues, QueueRow
+from .tags_codes import TagsCodes, is_queued
 
-_TAGS = b"TAGS\x01"
-_MAX_TAGS = 10_000
-_TRANSACTION_MASK = 0xC
-_NOT_QUEUED = (0x4, 0xC)  # prepared, rollback
 _REFILL = (
     "Move this node's store away and start it again: it is filled from the leader. A node without"
     " others needs a copy of its store from before"
@@ -35,7 +31,7 @@ class QueueBuilder:
         self.first_index = 0
         self._queues = queues
         self._metadata = metadata
-        self._codes: dict[bytes, int] = {}
+        self._codes = TagsCodes()
 
     def place(self, header: entry.EntryHeader, peek: RecordPeek) -> Placed | None:
         """Add the unit of one record; None: it is in no queue.
@@ -44,7 +40,7 @@ class QueueBuilder:
             StorageError: the record's queue offset is not the queue's next.
         """
         # A leader's no-op is of the rollback type: it is in no queue.
-        if peek.sys_flag & _TRANSACTION_MASK in _NOT_QUEUED:
+        if not is_queued(peek.sys_flag):
             return None
         topic = peek.topic.decode()
         created = -1 if topic == INTERNAL_TOPIC else self._metadata.creation_index(topic)
@@ -58,7 +54,7 @@ class QueueBuilder:
                     f" {queue.max_offset}, the record says {peek.queue_offset}. {_REFILL}"
                 )
             queue.reset(peek.queue_offset)
-        code = self._tags_code(peek.properties)
+        code = self._codes.of(peek.properties)
         self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
         return topic, peek.queue_id, code
 
@@ -82,17 +78,3 @@ class QueueBuilder:
                     f"queue {key[0]}/{key[1]} ends at {ends[0]} by the snapshot and at {ends[1]} by"
                     f" the log. {_REFILL}"
                 )
-
-    def _tags_code(self, properties: bytes) -> int:
-        # Of a repeated name the last one counts.
-        at = properties.rfind(b"\x02" + _TAGS) + 1
-        if at == 0 and not properties.startswith(_TAGS):
-            return 0
-        end = properties.find(b"\x02", at)
-        tag = properties[at + len(_TAGS) : end if end >= 0 else len(properties)]
-        code = self._codes.get(tag)
-        if code is None:
-            if len(self._codes) > _MAX_TAGS:
-                self._codes.clear()
-            code = self._codes[tag] = java_hash(tag.decode(errors="replace")) if tag else 0
-        return code

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ledgermq.dledger.disk import Disk
 from ledgermq.dledger.errors import DiskFullError
@@ -19,6 +19,7 @@ from .queue_files import QueueFiles, sync
 _SLICE = 50
 
 # (topic, queue id, queue offset, its unit) -> whether the unit leads to that message.
+T = TypeVar("T")
 IsRight = Callable[[str, int, int, Unit], Awaitable[bool]]
 
 
@@ -59,6 +60,10 @@ class ConsumeQueues:
             queue = self._queues[key] = ConsumeQueue(self._folder_of(*key), self._files)
         return queue
 
+    def find(self, topic: str, queue_id: int) -> ConsumeQueue | None:
+        """The queue, if there is one."""
+        return self._queues.get((topic, queue_id))
+
     def _folder_of(self, topic: str, queue_id: int) -> Path:
         return self.folder / topic / str(queue_id)
 
@@ -76,6 +81,10 @@ class ConsumeQueues:
             folder = self._folder_of(row.topic, row.queue_id)
             queue = ConsumeQueue(folder, self._files, row.min_offset, row.max_offset)
             self._queues[row.topic, row.queue_id] = queue
+
+    async def in_thread(self, function: Callable[..., T], *args: object) -> T:
+        """Call what may wait for the disk."""
+        return await self._files.in_thread(function, *args)
 
     async def any_files(self) -> bool:
         """Whether there is anything in the folder."""

@@ -6,6 +6,7 @@ before each record says what the record must be: nothing else reaches a client.
 
 import struct
 from collections.abc import Sequence
+from typing import Protocol
 from zlib import crc32
 
 from ledgermq.dledger.store import entry
@@ -22,8 +23,24 @@ _BODY_AT = 88
 _HOSTS_V6 = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
 
 
+class Check(Protocol):
+    """Knows one queue and the place of its log."""
+
+    def records(
+        self, data: bytes, start: int, units: Sequence[Unit], offsets: Sequence[int]
+    ) -> list[bytes] | None:
+        """The records that `units` point to; None when one is not what it should be.
+
+        Args:
+            data: bytes of the log.
+            start: physical offset of the first of them.
+            units: where the records lie.
+            offsets: their queue offsets.
+        """
+
+
 class RecordCheck:
-    """Checks the records of one queue."""
+    """Checks the records of one queue of a group: `Check` for entries."""
 
     def __init__(self, topic: str, queue_id: int, last_index: int) -> None:
         """`last_index`: of the last entry that may be shown."""
@@ -37,14 +54,7 @@ class RecordCheck:
     def records(
         self, data: bytes, start: int, units: Sequence[Unit], offsets: Sequence[int]
     ) -> list[bytes] | None:
-        """The records that `units` point to; None when one is not what it should be.
-
-        Args:
-            data: bytes of the log.
-            start: physical offset of the first one's entry.
-            units: where the records lie.
-            offsets: their queue offsets.
-        """
+        """See `Check.records`; `start` is where the first one's entry begins."""
         found: list[bytes] = []
         queue_id, last_index, topic = self._queue_id, self._last_index, self._prefixed
         try:

@@ -16,6 +16,7 @@ from ledgermq.dledger.ids import NONE, Standing
 
 from . import entry
 from .begin import Begin, BeginFile
+from .clean_writes import CleanWrites
 from .entry_index import EntryIndex
 from .hard_state import Mark, MarkFile
 from .segments import Segments
@@ -51,8 +52,7 @@ class Ledger(StagedLog):
         # What lies behind the end in the files is not of this log. It stays until something
         # better comes: until then it is the only trace of what was there.
         self.untidy = False
-        # Places of failed writes that could not be zeroed.
-        self._litter: list[tuple[int, int]] = []
+        self._clean_writes = CleanWrites(data)
 
     # --- the leader's appends -----------------------------------------------------------------
 
@@ -72,11 +72,9 @@ class Ledger(StagedLog):
         if self.untidy:
             self._tidy()
         try:
-            self._sweep()
-            for pos, data in writes:
-                self.data.write(pos, data)
+            self._clean_writes.write(writes)
         except DiskFullError:
-            self._undo_staged(writes)
+            self.drop_staged()
             raise
         data = writes[0][1] if len(writes) == 1 else b"".join(d for _, d in writes if len(d) > 8)
         self.cache.add(first, self._staged, data)
@@ -95,22 +93,6 @@ class Ledger(StagedLog):
             except DiskFullError as e:
                 # The entries are in the log: this must not look like a failed append.
                 log.error("the entry index stays behind: %s", e)
-
-    def _undo_staged(self, writes: list[tuple[int, bytes]]) -> None:
-        """Take staged entries back after a failed write; leave zeros where bytes may be."""
-        self.drop_staged()
-        self._litter.extend((pos, pos + len(data)) for pos, data in writes)
-        try:
-            self._sweep()
-        except DiskFullError as e:
-            # A file system that never writes in place; to be done before the next append.
-            log.error("%s", e)
-
-    def _sweep(self) -> None:
-        """Zero what failed writes have left: it must not lie behind later entries."""
-        while self._litter:
-            self.data.wipe(*self._litter[-1])
-            self._litter.pop()
 
     # --- the follower's appends ---------------------------------------------------------------
 
@@ -236,7 +218,7 @@ class Ledger(StagedLog):
         if self.zero_ahead is not None:
             self.zero_ahead.settle()
         self.drop_staged()
-        self._litter.clear()
+        self._clean_writes.forget()
         self._empty_files(begin)
         self.index.start_at(begin.index)
         self.cache.clear()

@@ -79,6 +79,7 @@ class MemberStore:
             opened.callback(self.hard_state.close)
             self._life = LifeFile(folder, disk)
             opened.callback(self._life.close)
+            self.lost_power = self._life.may_have_lost_power(self._host.boot_id)
             self._suspect = SuspectFile(folder, disk)
             opened.callback(self._suspect.close)
             self.snapshots = SnapshotStore(folder / "snapshot", disk)

@@ -5,6 +5,7 @@ on a full disk is SIGBUS. Reads on the event loop use `preadv(RWF_NOWAIT)`.
 """
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from ledgermq.dledger.disk import Disk, OsDisk, ensure_folder
@@ -161,6 +162,11 @@ class Segments:
 
     def clear_after(self, pos: int) -> None:
         """Zero what lies between `pos` and the end of its segment; holes stay holes."""
+        for start, size in self.written_after(pos):
+            self._wipe_chunk(start, size)
+
+    def written_after(self, pos: int) -> Iterator[tuple[int, int]]:
+        """(place, size) of what is no hole between `pos` and the end of its segment."""
         base = pos - pos % self.segment_bytes
         fd, end = self._fds.get(base), base + self.segment_bytes
         while fd is not None and pos < end:
@@ -169,7 +175,7 @@ class Segments:
                 return
             pos = base + data
             size = min(len(_ZERO_CHUNK), end - pos)
-            self._wipe_chunk(pos, size)
+            yield pos, size
             pos += size
 
     def drop_from(self, base: int) -> None:

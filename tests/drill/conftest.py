@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.drill.fast_try import ROOT, FastTry
+from tests.drill.reader import Reader
+from tests.drill.shell import Shell
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,19 @@ def fast_try(installed: None, tmp_path: Path) -> Iterator[FastTry]:
     cluster = FastTry(tmp_path / "store")
     yield cluster
     cluster.kill_rest()
+
+
+@pytest.fixture
+def shell(installed: None, tmp_path: Path) -> Iterator[Shell]:
+    """A shell in an empty folder."""
+    opened = Shell(tmp_path / "shell")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def reader(installed: None, tmp_path: Path) -> Iterator[Reader]:
+    """A reader at the start of a page."""
+    begun = Reader(tmp_path)
+    yield begun
+    begun.close()

@@ -63,6 +63,26 @@ class FastTry:
         rows = [re.split(r"  +", line) for line in lines]
         return {row[0]: (row[1], int(row[2]) if row[2] != "-" else 0) for row in rows}
 
+    def admin(self, *words: str) -> str:
+        """What a subcommand of mqadmin prints."""
+        done = subprocess.run(
+            ["sh", str(self.root / "bin" / "mqadmin"), *words, "-n", self.namesrv],
+            env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def send(self, *bodies: str) -> None:
+        """One message to TopicTest for each body."""
+        for body in bodies:
+            assert "SEND_OK" in self.admin("sendMessage", "-t", "TopicTest", "-p", body)
+
+    def bodies(self) -> list[str]:
+        """Those of all messages in TopicTest, sorted."""
+        shown = self.admin("consumeMessage", "-t", "TopicTest")
+        return sorted(re.findall(r"BODY: (.*)$", shown, re.MULTILINE))
+
     def leader(self) -> str:
         return next(name for name, (role, _) in self.status().items() if role == "leader")
 

@@ -1,91 +1,15 @@
 """The command lines of RocketMQ's guides, typed as they stand there (with ports of this test's)."""
 
-import os
 import re
-import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.drill.fast_try import ROOT, FastTry, free_range
+from tests.drill.shell import BOOT_SECONDS, Shell, has_ended
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slow
-
-BOOT_SECONDS = 30
-
-
-def has_ended(pid: int) -> bool:
-    """True for a zombie too, which its new parent has not yet fetched."""
-    try:
-        return not Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return True
-
-
-class Shell:
-    """A folder to type in, with the guides' environment, and the processes begun there."""
-
-    def __init__(self, folder: Path, **env: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.home = folder / "home"
-        self.home.mkdir()
-        self.proc = folder / "proc"
-        (self.proc / "self").mkdir(parents=True)
-        (self.proc / "self" / "cmdline").touch()
-        self.begun: list[int] = []
-        # The guides type $ROCKETMQ_HOME without quotes; the checkout's own path may have a blank.
-        (folder / "rocketmq").symlink_to(ROOT)
-        self.env = os.environ | {
-            "HOME": str(self.home),
-            "ROCKETMQ_HOME": str(folder / "rocketmq"),
-            # mqshutdown stops all of a kind: here only those of this test are shown to it.
-            "LEDGERMQ_PROC": str(self.proc),
-            **env,
-        }
-
-    def type(self, line: str, code: int = 0, cwd: Path | None = None) -> str:
-        """Run a line and return what it printed."""
-        result = subprocess.run(
-            ["/bin/sh", "-c", line], cwd=cwd or self.folder, env=self.env, capture_output=True,
-            text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert result.returncode == code, result.stdout + result.stderr
-        return result.stdout
-
-    def begin(self, line: str, cwd: Path | None = None) -> int:
-        """Run a line that ends with '&'; the shell is left at once, as by closing a terminal."""
-        pid = int(self.type(f"{line} echo $!", cwd=cwd))
-        self.begun.append(pid)
-        (self.proc / str(pid)).symlink_to(f"/proc/{pid}")
-        return pid
-
-    def says(self, file: Path, pattern: str) -> re.Match[str]:
-        """Wait for a line in a file."""
-        found = wait_until(
-            lambda: file.exists() and re.search(pattern, file.read_text()),
-            timeout_s=BOOT_SECONDS,
-            what=f"{pattern!r} in {file}",
-        )
-        assert isinstance(found, re.Match)
-        return found
-
-    def close(self) -> None:
-        """Kill what is left."""
-        for pid in self.begun:
-            if not has_ended(pid):
-                os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def shell(installed: None, tmp_path: Path) -> Iterator[Shell]:
-    """A shell in an empty folder."""
-    opened = Shell(tmp_path / "shell")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

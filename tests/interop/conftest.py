@@ -6,15 +6,17 @@ key of their runtime information; the 5.3.3 client now and then loses commits on
 """
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from tests.interop import jvm
-from tests.interop.java_peer import JavaCluster
+from tests.interop.java_client import JavaClient
+from tests.interop.java_peer import RELAXED, JavaLauncher, java_group
 from tests.support.cluster import Cluster
+from tests.support.masters import Masters
 
 # Version of the Java original to test against, "" for our own cluster.
 JAVA_PEER = os.environ.get("LEDGERMQ_INTEROP_PEER", "").removeprefix("java-")
@@ -40,9 +42,36 @@ def jdk() -> None:
 def cluster(jdk: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One name server and three brokers with a leader, shared by all of these tests."""
     folder: Path = tmp_path_factory.mktemp("cluster")
-    ours_or_java = JavaCluster(folder, version=JAVA_PEER) if JAVA_PEER else Cluster(folder)
+    ours_or_java = java_group(folder, JAVA_PEER) if JAVA_PEER else Cluster(folder)
     with ours_or_java as running:
         yield running
+
+
+def masters_under_test(
+    folder: Path,
+    *names: str,
+    conf: Mapping[str, str] | None = None,
+    bare: bool = False,
+    name_servers: int = 1,
+) -> Masters:
+    """Brokers without a group, ours or the original; not started."""
+    return Masters(
+        folder,
+        names,
+        bare=bare,
+        name_servers=name_servers,
+        extra_conf=(RELAXED if JAVA_PEER else {}) | dict(conf or {}),
+        launcher=JavaLauncher(JAVA_PEER) if JAVA_PEER else None,
+    )
+
+
+def java_client(version: str, cluster: Cluster, home: Path) -> JavaClient:
+    """The client of that version; skips where it cannot be had."""
+    try:
+        jvm.driver_classes(version)
+    except jvm.JavaMissingError as e:
+        unavailable(str(e))
+    return JavaClient(version, cluster.name_server, home)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,6 +81,7 @@ def pytest_runtest_makereport(
     """Show the nodes' logs below a failure."""
     report = yield
     arguments: dict[str, Any] = getattr(item, "funcargs", {})
-    if report.failed and isinstance(arguments.get("cluster"), Cluster):
-        report.sections.append(("cluster logs", arguments["cluster"].logs()))
+    clusters = [a for a in arguments.values() if isinstance(a, Cluster)]
+    if report.failed and clusters:
+        report.sections.append(("cluster logs", "\n".join(c.logs() for c in clusters)))
     return report

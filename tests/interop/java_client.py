@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.interop import jvm
+from tests.support import wait_until
 
 # A client learns of a topic made after its start by polling the route (an option of each step) and
 # then by its next rebalance: every 20 s, and from 5.x on 1 s after its start, unless these
@@ -41,10 +42,17 @@ class Report:
     """
 
     def __init__(self, output: str, dialled: Iterable[int] = ()) -> None:
-        self.output = output
+        self.output = ""
         self.dialled = frozenset(dialled)
-        lines = [line for line in output.splitlines() if line.startswith('{"event":')]
-        self.events: list[Event] = [json.loads(line) for line in lines]
+        self.events: list[Event] = []
+        for line in output.splitlines(keepends=True):
+            self.add(line)
+
+    def add(self, line: str) -> None:
+        """One line more."""
+        self.output += line
+        if line.startswith('{"event":'):
+            self.events.append(json.loads(line))
 
     def of(self, event: str, step: str) -> list[Event]:
         """The events of one kind that one step printed.
@@ -52,7 +60,7 @@ class Report:
         Raises:
             JavaClientError: that step threw.
         """
-        mine = [e for e in self.events if e["step"] == step]
+        mine = [e for e in list(self.events) if e["step"] == step]
         if any(e["event"] == "failed" for e in mine):
             raise JavaClientError(f"step {step} failed:\n{self.output}")
         return [e for e in mine if e["event"] == event]
@@ -93,12 +101,20 @@ class JavaClient:
         return Report(output, watch.seen)
 
     @contextmanager
-    def running(self, *steps: str) -> Iterator[subprocess.Popen[str]]:
+    def session(self) -> "Iterator[Session]":
+        """One JVM that takes its steps while the block runs."""
+        with self.running("-", stdin=subprocess.PIPE) as process:
+            yield Session(process)
+
+    @contextmanager
+    def running(
+        self, *steps: str, stdin: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[str]]:
         """The JVM with the steps, ended when the block ends."""
         process = subprocess.Popen(
             self._argv(steps),
             env=jvm.environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -114,6 +130,57 @@ class JavaClient:
         argv = ["java", *jvm.QUICK_FLAGS, *jvm.isolation(self.home), *REBALANCE]
         argv += ["-cp", f"{classes}:{libraries}", "interop.Driver", self.name_server]
         return [*argv, *steps]
+
+
+class Session:
+    """A JVM that is told step after step; steps run side by side.
+
+    Attributes:
+        report: what the steps have printed so far; it grows.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.report = Report("")
+        self._process = process
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def begin(self, step: str) -> None:
+        """Start a step and go on; its label must be new."""
+        self._say(step)
+
+    def end(self, label: str, timeout_s: float = 30.0) -> None:
+        """Tell a step that goes on by itself to end, and wait for that."""
+        self._say(f"stop {label}")
+        self.wait(label, timeout_s)
+
+    def run(self, step: str, timeout_s: float = 60.0) -> None:
+        """A step from start to end."""
+        self.begin(step)
+        name, *options = step.split(",")
+        labels = [option.removeprefix("as=") for option in options if option.startswith("as=")]
+        self.wait(labels[0] if labels else name, timeout_s)
+
+    def wait(self, label: str, timeout_s: float = 30.0) -> None:
+        """Until a step has ended."""
+
+        def over() -> bool:
+            if self._process.poll() is not None:
+                raise JavaClientError(f"the JVM ended:\n{self.report.output}")
+            return any(e["event"] == "end" and e["step"] == label for e in self.report.events)
+
+        wait_until(over, timeout_s, f"the end of step {label}")
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):  # closed under our hands at the end
+            for line in self._process.stdout:
+                self.report.add(line)
 
 
 class DialWatch:
@@ -197,5 +264,6 @@ def _end(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()

@@ -1,6 +1,6 @@
 """The Java name server and brokers, run from published jars: the original to compare with.
 
-    python -m tests.interop.java_peer [--single] [--version 4.9.5]
+    python -m tests.interop.java_peer [--masters broker-a,broker-b] [--version 4.9.5]
 
 starts a cluster on free ports, prints the name server's address and ends it on Ctrl-C.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 from tests.interop import jvm
 from tests.interop.java_client import LOGBACK
 from tests.support.cluster import Cluster, Node
+from tests.support.masters import Masters
 
 DEFAULT_VERSION = "4.9.5"
-START_TIMEOUT_S = 90.0
 _HEAPS = {
     "namesrv": ["-Xms128m", "-Xmx128m"],
     "broker": ["-Xms512m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m"],
@@ -29,9 +29,14 @@ _LOG_CONFIGS = ("logback_namesrv.xml", "logback_broker.xml")
 _LOG_CONFIGS_5 = ("rmq.namesrv.logback.xml", "rmq.broker.logback.xml")
 
 
+# A busy small machine refuses sends without it.
+RELAXED = {"waitTimeMillsInSendQueue": "3000"}
+
+
 class JavaLauncher:
     """Starts a node of `tests.support.cluster` as its Java original."""
 
+    start_timeout_s = 90.0
     stop_grace_s = 20.0
 
     def __init__(self, version: str = DEFAULT_VERSION) -> None:
@@ -46,56 +51,38 @@ class JavaLauncher:
         argv = ["java", *_HEAPS[node.role], "-Xshare:auto", *jvm.MODULE_FLAGS]
         argv += [*jvm.isolation(node.folder), f"-Drocketmq.home.dir={node.folder}"]
         argv += ["-cp", jvm.class_path(self.version, f"rocketmq-{node.role}")]
-        return [*argv, _MAINS[node.role], "-c", str(node.conf)]
+        return [*argv, _MAINS[node.role], "-c", str(node.conf), *node.options]
 
     def env(self, node: Node) -> dict[str, str]:
         """Its whole environment."""
         return jvm.environment() | {"HOME": str(node.folder)}
 
 
-class JavaCluster(Cluster):
-    """A Java name server and one DLedger group, or one plain ASYNC_MASTER broker.
-
-    Flow control is relaxed, or a busy small machine refuses sends: `waitTimeMillsInSendQueue`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        version: str = DEFAULT_VERSION,
-        single: bool = False,
-        extra_conf: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(
-            folder,
-            brokers=1 if single else 3,
-            extra_conf={"waitTimeMillsInSendQueue": "3000"} | (extra_conf or {}),
-            launcher=JavaLauncher(version),
-            replicated=not single,
-        )
-
-    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start all nodes, wait until clients can send."""
-        super().start(timeout_s)
+def java_group(folder: Path, version: str = DEFAULT_VERSION) -> Cluster:
+    """A Java name server and one DLedger group."""
+    return Cluster(folder, extra_conf=RELAXED, launcher=JavaLauncher(version))
 
 
 def main() -> None:
     """Run a Java cluster until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Run the Java original from published jars.")
-    parser.add_argument("--single", action="store_true", help="one ASYNC_MASTER broker, no group")
+    parser.add_argument("--masters", help="brokers without a group, such as broker-a,broker-b")
     parser.add_argument("--version", default=DEFAULT_VERSION)
     options = parser.parse_args()
     jvm.require_tools()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        JavaCluster(Path(folder), version=options.version, single=options.single) as cluster,
-    ):
+    with tempfile.TemporaryDirectory() as folder, _cluster(Path(folder), options) as cluster:
         over = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: over.set())
         print(cluster.name_server, *(f"{n.name}={n.address}" for n in cluster.nodes), flush=True)
         over.wait()
+
+
+def _cluster(folder: Path, options: argparse.Namespace) -> Cluster:
+    if options.masters is None:
+        return java_group(folder, options.version)
+    launcher = JavaLauncher(options.version)
+    return Masters(folder, options.masters.split(","), extra_conf=RELAXED, launcher=launcher)
 
 
 if __name__ == "__main__":

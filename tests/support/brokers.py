@@ -138,7 +138,7 @@ class Brokers:
         leader = await self.leader()
         others = [a for a in self.apps.values() if a is not leader]
         await until(
-            lambda: all(a.gate._leader_address() == leader.config.address for a in others),
+            lambda: all(a.node.leader_address == leader.config.address for a in others),
             what="followers that know the leader",
         )
         return others

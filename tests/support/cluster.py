@@ -50,6 +50,8 @@ class Node:
     port: int
     folder: Path
     conf: Path
+    # More of the command line, behind `-c F`.
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     # True between our own signal and the next start: any other end of the process is a failure.
     told_to_end: bool = False
@@ -98,6 +100,7 @@ class Node:
 class Launcher(Protocol):
     """How a node becomes a process; the Java peer has its own."""
 
+    start_timeout_s: float
     stop_grace_s: float
 
     def argv(self, node: Node) -> list[str]:
@@ -110,11 +113,13 @@ class Launcher(Protocol):
 class PythonLauncher:
     """Our own nodes: `python -m ledgermq.broker -c F`."""
 
+    start_timeout_s = 30.0
     stop_grace_s = 10.0
 
     def argv(self, node: Node) -> list[str]:
         """Command line of the node."""
-        return [sys.executable, "-m", f"ledgermq.{node.role}", "-c", str(node.conf)]
+        module = f"ledgermq.{node.role}"
+        return [sys.executable, "-m", module, "-c", str(node.conf), *node.options]
 
     def env(self, node: Node) -> dict[str, str]:
         """Its whole environment: HOME and logs inside the node's folder."""
@@ -149,7 +154,9 @@ class Cluster:
         name_servers: independent name servers.
         extra_conf: lines added to each broker's configuration; they win over ours.
         launcher: how nodes are started; our own processes by default.
-        replicated: False gives plain ASYNC_MASTER brokers without a group (the Java peer only).
+
+    Attributes:
+        launcher: may be set to another one while a node is down; it starts the node again.
     """
 
     def __init__(
@@ -160,12 +167,10 @@ class Cluster:
         name_servers: int = 1,
         extra_conf: Mapping[str, str] | None = None,
         launcher: Launcher | None = None,
-        replicated: bool = True,
     ) -> None:
         self.folder = folder
-        self._launcher = launcher or PythonLauncher()
+        self.launcher = launcher or PythonLauncher()
         self._extra_conf = dict(extra_conf or {})
-        self._replicated = replicated
         self.name_servers = [self._new_node(f"namesrv{i}", "namesrv") for i in range(name_servers)]
         self.nodes = [self._new_node(f"n{i}", "broker") for i in range(brokers)]
         self.raft_ports = [reserve_port() for _ in self.nodes]
@@ -182,12 +187,13 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, timeout_s: float = 30.0) -> None:
+    def start(self, timeout_s: float | None = None) -> None:
         """Start all nodes, wait until clients can send.
 
         Raises:
             NodeFailedError: a node ended, or no leader was seen in time; nothing is left running.
         """
+        timeout_s = timeout_s or self.launcher.start_timeout_s
         try:
             for node in self.name_servers:
                 self.spawn(node)
@@ -210,7 +216,7 @@ class Cluster:
 
     def stop(self, grace_s: float | None = None) -> dict[str, int]:
         """End every process by its pid, brokers first; exit status by node name, -9 if killed."""
-        grace_s = self._launcher.stop_grace_s if grace_s is None else grace_s
+        grace_s = self.launcher.stop_grace_s if grace_s is None else grace_s
         status: dict[str, int] = {}
         for nodes in (self.nodes, self.name_servers):
             started = [n for n in nodes if n.process]
@@ -228,8 +234,8 @@ class Cluster:
         node.told_to_end = False
         with (node.folder / "stdout.log").open("ab") as out:
             node.process = subprocess.Popen(
-                self._launcher.argv(node),
-                env=self._launcher.env(node),
+                self.launcher.argv(node),
+                env=self.launcher.env(node),
                 cwd=node.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -248,8 +254,9 @@ class Cluster:
         node.end(signal.SIGTERM)
         return node.wait(timeout_s)
 
-    def restart(self, node: Node, timeout_s: float = 30.0) -> None:
+    def restart(self, node: Node, timeout_s: float | None = None) -> None:
         """Start a node again (stopping it first if it runs), wait until it is listed."""
+        timeout_s = timeout_s or self.launcher.start_timeout_s
         if node.alive:
             self.terminate(node)
         self.spawn(node)
@@ -257,7 +264,9 @@ class Cluster:
             self._wait(lambda: _listens(node), timeout_s, f"{node.name} listening")
         else:
             self._wait(
-                lambda: node.address in self.broker_ids().values(), timeout_s, f"{node.name} listed"
+                lambda: _listens(node) and node.address in self.listed(),
+                timeout_s,
+                f"{node.name} listed",
             )
 
     def leader(self) -> Node | None:
@@ -267,21 +276,30 @@ class Cluster:
 
     def broker_ids(self, group: str = GROUP) -> dict[int, str]:
         """Broker id -> address, by the first living name server; empty when none answers."""
-        for server in self.name_servers:
-            if server.alive:
-                body = _answer(server, request(RequestCode.GET_BROKER_CLUSTER_INFO))
-                data = (body or {}).get("brokerAddrTable", {}).get(group, {})
-                return {int(k): v for k, v in data.get("brokerAddrs", {}).items()}
-        return {}
+        return self._broker_table().get(group, {})
 
-    def route(self, topic: str) -> dict[str, Any] | None:
-        """TopicRouteData by the first living name server, None when it has no route."""
-        server = next(n for n in self.name_servers if n.alive)
-        return _route(server, topic)
+    def listed(self) -> set[str]:
+        """Addresses of all brokers, by the first living name server."""
+        return {address for ids in self._broker_table().values() for address in ids.values()}
+
+    def route(self, topic: str, server: Node | None = None) -> dict[str, Any] | None:
+        """TopicRouteData by a name server, else the first living one; None: it has no route."""
+        return _route(server or next(n for n in self.name_servers if n.alive), topic)
 
     def logs(self) -> str:
         """Tails of all logs, to be shown when a test fails."""
         return "\n".join(n.log_tail() for n in [*self.name_servers, *self.nodes] if n.process)
+
+    def _broker_table(self) -> dict[str, dict[int, str]]:
+        """Broker name -> broker id -> address; empty when no name server answers."""
+        server = next((n for n in self.name_servers if n.alive), None)
+        cluster_info = request(RequestCode.GET_BROKER_CLUSTER_INFO)
+        body = _answer(server, cluster_info) if server else None
+        table = (body or {}).get("brokerAddrTable", {})
+        return {
+            name: {int(i): address for i, address in data["brokerAddrs"].items()}
+            for name, data in table.items()
+        }
 
     def _new_node(self, name: str, role: str) -> Node:
         folder = self.folder / name
@@ -298,19 +316,14 @@ class Cluster:
         node.conf.write_text("".join(f"{k} = {v}\n" for k, v in values.items()), "utf-8")
 
     def _broker_values(self, node: Node) -> dict[str, str]:
-        store = node.folder / "store"
-        values = {
+        peers = (f"{n.name}-{HOST}:{p}" for n, p in zip(self.nodes, self.raft_ports, strict=True))
+        return {
             "brokerClusterName": CLUSTER_NAME,
-            "brokerName": GROUP if self._replicated else f"broker-{node.name}",
+            "brokerName": GROUP,
             "brokerIP1": HOST,
             "listenPort": str(node.port),
             "namesrvAddr": self.name_server,
-            "storePathRootDir": str(store),
-        }
-        if not self._replicated:
-            return values | {"storePathCommitLog": str(store / "commitlog")}
-        peers = (f"{n.name}-{HOST}:{p}" for n, p in zip(self.nodes, self.raft_ports, strict=True))
-        return values | {
+            "storePathRootDir": str(node.folder / "store"),
             "enableDLegerCommitLog": "true",
             "dLegerGroup": GROUP,
             "dLegerPeers": ";".join(peers),

@@ -120,6 +120,7 @@ def rot(t: Trouble) -> bool:
         what = t.rng.choice(("/consumequeue/", "/snapshot/"))
         found = member.machine.disk.rot(lambda path: what in path, t.rng)
         where = f"{found[0]} at {found[1]}" if found else ""
+        member.lurking = member.lurking or bool(where)
     if not where:
         return False
     member.hurt = f"rot in {where}"
@@ -154,6 +155,7 @@ def wipe(t: Trouble) -> bool:
     if not t.may_hurt(member):
         return False
     t.tell(member.name, "gets an empty disk")
+    member.lurking = False
     member.end()
     member.machine.disk.wipe()
     member.witness.wiped()

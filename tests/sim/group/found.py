@@ -21,5 +21,7 @@ FOUND = [
     Found(0x30D, "a follower without room for a snapshot was never sent it again"),
     Found(0x4E6C, "a topic whose deletion was refused during a hand-over took no messages"),
     Found(0xC353, "queues were given up, the mark of it could not be written, and the node hung"),
+    Found(0xE5C, "the harness: a node killed while it emptied its log was said to have begun anew"),
+    Found(0x1286, "the harness: damage in a queue file that nobody had met yet was forgotten"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

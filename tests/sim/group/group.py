@@ -176,14 +176,14 @@ class Group:
             return
         self.tell(member.name, f"stops by itself: {reason}")
         self.operations["stops by themselves"] += 1
-        if not member.disk_faults and not member.hurt:
+        if not member.disk_faults and not member.hurt and not member.lurking:
             error = ViolationError("unexpected_stop", f"{member.name} stops: {reason}")
             error.__cause__ = reason
             self.fail(error)
 
     def read_failed(self, member: Member, error: Exception) -> None:
         """A reader got an error."""
-        if not member.disk_faults and not member.hurt:
+        if not member.disk_faults and not member.hurt and not member.lurking:
             self.fail(ViolationError("reads_work", f"{member.name}: {error}"))
 
     def check_views(self, member: Member) -> None:

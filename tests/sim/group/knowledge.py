@@ -67,6 +67,7 @@ class Witness:
         hard_state: term and vote it has persisted.
         commit: its commit index in this life of the process.
         applied: its applied index in this life of the process.
+        emptying: where its log will begin; a crash meanwhile leaves the old log or the new one.
     """
 
     name: NodeId
@@ -78,6 +79,7 @@ class Witness:
     standing: Standing = Standing.MEMBER
     commit: int = NONE
     applied: int = NONE
+    emptying: int | None = None
 
     def wiped(self) -> None:
         """The store is empty."""
@@ -85,6 +87,7 @@ class Witness:
         self.ghost = (self.held, self.claim)
         self.held = Held()
         self.claim = NONE
+        self.emptying = None
         self.hard_state = (0, None)
 
     def held_durably(self, written: Written) -> bool:

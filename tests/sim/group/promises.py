@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ledgermq.broker.store.dispatch import Arrivals
-from ledgermq.broker.store.reader import PullResult, PullStatus
+from ledgermq.broker.store.pulls import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.broker.writer import AppendResult
 from ledgermq.dledger.ids import NONE

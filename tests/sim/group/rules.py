@@ -87,8 +87,8 @@ class Rules:
         entries = self.truth.entries
         return not self.void and written.index < len(entries) and entries[written.index] is written
 
-    def reset(self, w: Witness, base: int) -> None:
-        """A member's log was emptied for a snapshot; it begins at `base`."""
+    def empties(self, w: Witness, base: int) -> None:
+        """A member is about to empty its log for a snapshot; it will begin at `base`."""
         for index in range(base, w.held.end + 1):
             written = w.held.at(index)
             if written is not None and self._is_committed(written) and w.claim >= index:
@@ -97,8 +97,14 @@ class Rules:
                 )
         if base - 1 > self.truth.end:
             raise ViolationError("seed_is_committed", f"{w.name} begins at {base}")
-        w.held = Held(base)
-        w.claim = base - 1
+        w.emptying = base
+
+    def emptied(self, w: Witness) -> None:
+        """It has, and the new begin is on its disk."""
+        if w.emptying is not None:
+            w.held = Held(w.emptying)
+            w.claim = w.emptying - 1
+            w.emptying = None
 
     def durable(self, w: Witness, index: int) -> None:
         """A member calls its log durable up to `index`."""

@@ -275,7 +275,7 @@ class Reading:
 
     def __init__(self, member: Member, coroutine: Coroutine[Any, Any, bool]) -> None:
         self.member = member
-        self.was_hurt = bool(member.hurt)
+        self.was_hurt = bool(member.hurt) or member.lurking
         self._process = member.process
         self._task = member.process.spawn(coroutine)
 

@@ -57,6 +57,9 @@ class Watch:
         """Compare what the store came back with, then wrap everything."""
         w, ledger = self._w, self._ledger
         w.new_life()
+        if ledger.begin.index == w.emptying:
+            self._rules.emptied(w)
+        w.emptying = None
         self._guarded(self._rules.recovered)(w, ledger.end_index, ledger.chain, excused=excused)
         while w.held.end < ledger.end_index:
             # Written by the life before, in the very moment of its end.
@@ -109,7 +112,7 @@ class Watch:
     def _wrap_ledger(self) -> None:
         ledger: Any = self._ledger
         w, real_cut, real_reset = self._w, ledger.truncate, ledger.reset
-        cut, reset = self._guarded(self._rules.cut), self._guarded(self._rules.reset)
+        cut, empties = self._guarded(self._rules.cut), self._guarded(self._rules.empties)
 
         def truncate(first: int) -> None:
             if first <= ledger.end_index:
@@ -117,8 +120,9 @@ class Watch:
             real_cut(first)
 
         def start_anew(begin: Any) -> None:
-            reset(w, begin.index)
+            empties(w, begin.index)
             real_reset(begin)
+            self._rules.emptied(w)
             self._wrap_cache()
 
         ledger.truncate = truncate

@@ -4,7 +4,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ledgermq.broker.metadata import LogBegin
-from ledgermq.broker.store.reader import PullStatus
+from ledgermq.broker.store.pulls import PullStatus
 from ledgermq.broker.writer import AppendResult, OutgoingRecord
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig

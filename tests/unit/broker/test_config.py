@@ -6,36 +6,10 @@ from typing import Any
 
 import pytest
 
-from ledgermq.broker.config import (
-    KEYS,
-    BrokerConfig,
-    all_items,
-    first_address,
-    important_items,
-    load_config,
-)
-from ledgermq.broker.config_docs import render
-from ledgermq.broker.config_keys import INERT
-from ledgermq.broker.config_values import show
+from ledgermq.broker.config import all_items, first_address, load_config
 from ledgermq.remoting.errors import CallerError
 
-FIXTURES = Path(__file__).parent / "fixtures"
-ROOT = Path(__file__).parents[3]
-GROUP = {
-    "enableDLegerCommitLog": "true",
-    "dLegerGroup": "G",
-    "dLegerPeers": "n0-127.0.0.1:40911;n1-127.0.0.1:40912;n2-127.0.0.1:40913",
-    "dLegerSelfId": "n0",
-}
-
-
-def load(
-    tmp_path: Path, text: str = "", env: dict[str, str] | None = None, **overrides: str
-) -> tuple[BrokerConfig, list[str]]:
-    """A group's configuration with `text` added; `overrides` come from the command line."""
-    path = tmp_path / "broker.conf"
-    path.write_text(text + "".join(f"\n{k}={v}" for k, v in GROUP.items() if k + "=" not in text))
-    return load_config(path, overrides, env or {}, local_ip=lambda: "10.0.0.7")
+from .config_files import FIXTURES, GROUP, load
 
 
 def problems(tmp_path: Path, text: str, **overrides: Any) -> list[str]:
@@ -68,17 +42,17 @@ def test_dledger_file_of_the_guide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "broker_id", "port", "inert"),
+    ("name", "broker_id", "port", "role"),
     [
-        pytest.param("sync_a", 0, 10911, {"brokerRole": "SYNC_MASTER"}, id="a"),
-        pytest.param("sync_a_s", 1, 10920, {"brokerRole": "SLAVE"}, id="a-s"),
-        pytest.param("sync_b", 0, 10911, {"brokerRole": "SYNC_MASTER"}, id="b"),
-        pytest.param("sync_b_s", 1, 10920, {"brokerRole": "SLAVE"}, id="b-s"),
-        pytest.param("sync_c_s", 2, 10920, {"brokerRole": "SLAVE"}, id="c-s"),
+        pytest.param("sync_a", 0, 10911, "SYNC_MASTER", id="a"),
+        pytest.param("sync_a_s", 1, 10920, "SLAVE", id="a-s"),
+        pytest.param("sync_b", 0, 10911, "SYNC_MASTER", id="b"),
+        pytest.param("sync_b_s", 1, 10920, "SLAVE", id="b-s"),
+        pytest.param("sync_c_s", 2, 10920, "SLAVE", id="c-s"),
     ],
 )
-def test_indented_files_of_a_guide(
-    name: str, broker_id: int, port: int, inert: dict[str, str]
+def test_indented_files_of_a_guide_in_a_group(
+    name: str, broker_id: int, port: int, role: str
 ) -> None:
     config, warnings = load_config(FIXTURES / f"{name}.conf", GROUP, {})
     assert config.broker_id == broker_id
@@ -90,8 +64,10 @@ def test_indented_files_of_a_guide(
     assert config.mapped_file_size_commit_log == 1073741824
     assert config.mapped_file_size_consume_queue == 300000
     assert config.max_message_size == 65536
-    assert config.inert.items() >= inert.items()
-    assert {"storePathIndex", "abortFile"} <= config.inert.keys()
+    assert config.broker_role == role
+    assert [w for w in warnings if "brokerRole has no effect here: the role is decided" in w]
+    assert config.index_dir.name == "index"
+    assert config.abort_path.parent == config.index_dir.parent
     assert (config.file_reserved_hours, config.delete_when) == (48, ("04",))
     assert config.disk_max_used_percent == 88
     assert not [w for w in warnings if "unknown" in w]
@@ -103,9 +79,8 @@ def test_trailing_blanks_and_commented_keys() -> None:
     assert config.broker_name == "broker-a|broker-b"
     assert config.mapped_file_size_consume_queue == 300000
     assert config.store_path_commit_log == Path("/usr/local/rocketmq/store/commitlog")
-    assert config.inert["storePathConsumeQueue"] == "/usr/local/rocketmq/store/consumequeue"
+    assert config.consume_queue_dir == Path("/usr/local/rocketmq/store/consumequeue")
     assert config.file_reserved_hours == 120
-    assert "flushCommitLogLeastPages" not in config.inert
     assert not [w for w in warnings if "unknown" in w]
 
 
@@ -116,15 +91,6 @@ def test_a_broker_name_with_a_remark_is_one_name_and_warns(name: str) -> None:
     assert config.broker_name.endswith("(broker-b, broker-c, etc.)")
     assert [w for w in warnings if ".conf:" in w and "several names or a comment?" in w]
     assert ("slaveReadEnable" in config.inert) == (name != "noslave")
-
-
-def test_first_steps_file_lacks_a_group() -> None:
-    with pytest.raises(CallerError) as e:
-        load_config(FIXTURES / "first_steps.conf", {}, {})
-    for key in ("enableDLegerCommitLog=true", "dLegerGroup", "dLegerPeers", "dLegerSelfId"):
-        assert key in str(e.value)
-    config, _ = load_config(FIXTURES / "first_steps.conf", GROUP, {})
-    assert config.address == "10.101.37.145:10911"
 
 
 def test_no_file_at_all() -> None:
@@ -184,7 +150,8 @@ def test_name_servers_command_line_before_file_before_environment(tmp_path: Path
     env = {"NAMESRV_ADDR": "env:1"}
     assert load(tmp_path, env=env)[0].namesrv_addr == ("env:1",)
     assert load(tmp_path, "namesrvAddr=file:1", env=env)[0].namesrv_addr == ("file:1",)
-    assert load(tmp_path, "namesrvAddr=", env=env)[0].namesrv_addr == ("env:1",)
+    config, warnings = load(tmp_path, "namesrvAddr=", env=env)
+    assert (config.namesrv_addr, warnings) == (("env:1",), [])
     config, warnings = load(tmp_path, "namesrvAddr=file:1", env=env, namesrvAddr="cli:1;cli:1")
     assert config.namesrv_addr == ("cli:1",)
     assert warnings == []
@@ -299,10 +266,9 @@ PEERS = "n0-127.0.0.1:40911;n1-127.0.0.1:40912;n2-127.0.0.1:40913"
         pytest.param("preferredLeaderId=n1;n8", "preferredLeaderId names n8", id="preferred"),
         pytest.param("dLegerGroup=", "dLegerGroup has no value, and", id="no group"),
         pytest.param("dLegerPeers=;", "dLegerPeers has no value, and", id="no peers"),
-        pytest.param("enableDLegerCommitLog=false", "Set enableDLegerCommitLog=true", id="off"),
         pytest.param("enableDLegerCommitLog=on", "'on', not true or false", id="neither"),
         pytest.param("listenPort=40911", "listenPort is 40911, the port", id="same port"),
-        pytest.param("listenPort=40913", "listenPort - 2 (VIP) is 40911", id="same VIP port"),
+        pytest.param("listenPort=40915", "listenPort - 2 (VIP) is 40913", id="same VIP port"),
         pytest.param("electionTimeoutMinMs=400", "less than three heartbeats", id="election"),
         pytest.param("electionTimeoutMaxMs=1000", "not above electionTimeoutMinMs", id="spread"),
     ],
@@ -338,38 +304,3 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_ipv6_hosts_and_hosts_with_a_dash(tmp_path: Path) -> None:
     config, _ = load(tmp_path, "dLegerPeers=n0-[::1]:1;n1-my-host:2;n2-h:3;")
     assert config.dleger_peers == {"n0": ("::1", 1), "n1": ("my-host", 2), "n2": ("h", 3)}
-
-
-# --- printing and the page --------------------------------------------------------------------
-
-
-def test_items(tmp_path: Path) -> None:
-    config, _ = load(tmp_path, "brokerRole=SLAVE\nzzz=1\nflushDiskType=SYNC_FLUSH")
-    items = all_items(config)
-    assert items == sorted(items)
-    assert {"brokerRole=SLAVE", "zzz=1", "listenPort=10911", "traceOn=true"} <= set(items)
-    assert f"dLegerPeers={PEERS}" in items
-    assert "storePathCommitLog=" in items
-    short = important_items(config)
-    assert "flushDiskType=SYNC_FLUSH" in short
-    assert set(short) < set(items)
-
-
-def test_show_writes_what_is_read() -> None:
-    for name, k in KEYS.items():
-        text = show(getattr(BrokerConfig(), name))
-        if text:
-            assert show(k.read(text)) == text, name
-    assert show((86_400_000, 90_000)) == "1d 90s"
-
-
-def test_no_key_is_known_twice() -> None:
-    names = [n for k in KEYS.values() for n in (k.name, *k.aliases)] + list(INERT)
-    assert len(names) == len(set(names))
-
-
-def test_the_page_is_made_from_the_code() -> None:
-    page = (ROOT / "docs" / "config.md").read_text()
-    assert page == render(), "run: python -m ledgermq.broker.config_docs > docs/config.md"
-    for name in [*INERT, *(k.name for k in KEYS.values())]:
-        assert f"`{name}`" in page

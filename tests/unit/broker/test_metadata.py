@@ -333,11 +333,45 @@ def test_exports_are_upstreams_documents() -> None:
     topics = TopicConfigSerializeWrapper.decode(metadata.export_topics())
     assert topics.topic_config_table == {"T": topic("T")}
     assert (topics.data_version.counter, topics.data_version.state_version) == (1, 1)
-    groups = SubscriptionGroupTable.decode(metadata.export_groups())
-    assert groups.subscription_group_table == {"g": group("g")}
+    assert metadata.group_table() == SubscriptionGroupTable(
+        subscription_group_table={"g": group("g")}, data_version=metadata.version_of(1)
+    )
     assert b'"T@g":{"0":9,"3":1}' in metadata.export_offsets()
     offsets = ConsumerOffsetTable.decode(metadata.export_offsets())
     assert offsets.offset_table == {"T@g": {0: 9, 3: 1}}
+
+
+def test_a_table_is_of_its_moment() -> None:
+    metadata = applied(TopicPut(topic("T")), GroupPut(group("g")), OffsetsPut({"g": {"T": {0: 9}}}))
+    tables = (metadata.topic_table(), metadata.group_table(), metadata.offset_table())
+    before = [table.encode() for table in tables]
+    for index, op in enumerate(
+        (OffsetsPut({"g": {"T": {0: 10}}}), TopicDelete("T"), GroupDelete("g", clean_offsets=True)),
+        start=3,
+    ):
+        metadata.apply(index, 1, encode_op(op))
+    assert [table.encode() for table in tables] == before
+
+
+def test_what_files_held_is_adopted_and_goes_on() -> None:
+    metadata = applied(TopicPut(topic("Old")), GroupPut(group("old")), LogBegin(1), Noop(1, "n0"))
+    metadata.adopt(
+        [topic("T", 4)], [group("g")], {"g": {"T": {0: 9}, "gone": {0: 1}}}, (7, 8, 9), 1234
+    )
+    assert (metadata.applied_index, metadata.applied_term) == (-1, 0)
+    assert (metadata.leader, metadata.log_begin) == ("", 0)
+    assert list(metadata.topics) == ["T"]
+    assert list(metadata.groups) == ["g"]
+    assert metadata.offsets_of("g") == {"T": {0: 9}}
+    assert metadata.creation_index("T") == -1
+    assert metadata.creation_index("Old") is None
+    change = metadata.apply(0, 0, encode_op(TopicPut(topic("U"))))
+    assert change == Change(ChangeKind.TOPIC_CREATED, "U")
+    metadata.apply(1, 0, encode_op(OffsetsPut({"g": {"U": {0: 1}}})))
+    metadata.apply(2, 0, encode_op(GroupDelete("g", clean_offsets=False)))
+    assert (metadata.topic_version, metadata.group_version, metadata.offset_version) == (8, 9, 10)
+    version = metadata.version_of(metadata.topic_version)
+    assert (version.counter, version.timestamp, version.state_version) == (8, 1234, 0)
 
 
 def test_offsets_of_is_a_copy() -> None:

@@ -1,5 +1,7 @@
 """What the log keeps no longer: by age, hour and disk, decided from the log alone."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,69 +9,135 @@ import pytest
 
 from ledgermq.broker.config import BrokerConfig, load_config
 from ledgermq.broker.metadata import LogBegin, Metadata, encode_op
-from ledgermq.broker.retention import MAX_FILES, Retention, begin_index, local_hour
+from ledgermq.broker.retention import (
+    DiskGauge,
+    Retention,
+    RetentionRules,
+    disk_used_ratio,
+    local_hour,
+)
 from ledgermq.remoting.errors import CallerError
 from tests.unit.broker.store.replicas import FIRST_MS, FakeLog, fill
 
 HOUR_MS = 3_600_000
+MAX_FILES = 10
 NOW_MS = 1_000 * HOUR_MS
 
 
-def begin(ages_h: list[float], **more: Any) -> int | None:
-    """The decision for files of these ages in hours; file n begins at entry 100 * n."""
-    values: dict[str, Any] = {
-        "hour": 4,
-        "reserved_hours": 72,
-        "delete_when": [4],
-        "disk_used_ratio": 0.1,
-        "max_used_ratio": 0.75,
-        **more,
-    }
-    segments = [(100 * n, NOW_MS - int(age * HOUR_MS)) for n, age in enumerate(ages_h)]
-    return begin_index(segments, NOW_MS, values.pop("hour"), **values)
+RULES = RetentionRules(
+    reserved_hours=72,
+    delete_when=(4,),
+    max_used_ratio=0.75,
+    force_ratio=0.85,
+    force_enable=True,
+    full_ratio=0.9,
+    max_files=10,
+)
+
+
+def going(ages_h: list[float], *, hour: int = 4, used_ratio: float = 0.1, **rules: Any) -> int:
+    """How many files of these ages in hours go."""
+    times = [NOW_MS - int(age * HOUR_MS) for age in ages_h]
+    return replace(RULES, **rules).files_to_go(times, NOW_MS, hour, used_ratio)
 
 
 @pytest.mark.parametrize(
     ("ages_h", "expected"),
     [
-        pytest.param([], None, id="no file"),
-        pytest.param([999], None, id="the last file stays"),
-        pytest.param([999, 999], 100, id="but not the one before"),
-        pytest.param([73, 71, 0], 100, id="old enough"),
-        pytest.param([72, 1], 100, id="just old enough"),
-        pytest.param([71.9, 1], None, id="too young"),
-        pytest.param([90, 80, 75, 10, 0], 300, id="several"),
-        pytest.param([90, 10, 75, 0], 100, id="none behind one that stays"),
-        pytest.param([999] * 30, 100 * MAX_FILES, id="a few at a time"),
+        pytest.param([], 0, id="no file"),
+        pytest.param([999], 0, id="the last file stays"),
+        pytest.param([999, 999], 1, id="but not the one before"),
+        pytest.param([73, 71, 0], 1, id="old enough"),
+        pytest.param([72, 1], 1, id="just old enough"),
+        pytest.param([71.9, 1], 0, id="too young"),
+        pytest.param([90, 80, 75, 10, 0], 3, id="several"),
+        pytest.param([90, 10, 75, 0], 1, id="none behind one that stays"),
+        pytest.param([999] * 30, 10, id="a few at a time"),
     ],
 )
-def test_whole_files_go_by_the_age_of_their_newest_message(
-    ages_h: list[float], expected: int | None
-) -> None:
-    assert begin(ages_h) == expected
+def test_whole_files_go_by_their_age(ages_h: list[float], expected: int) -> None:
+    assert going(ages_h) == expected
 
 
 @pytest.mark.parametrize(
     ("more", "goes"),
     [
         pytest.param({"hour": 5}, False, id="another hour"),
-        pytest.param({"hour": 16, "delete_when": [4, 16]}, True, id="one of the hours"),
-        pytest.param({"hour": 5, "disk_used_ratio": 0.76}, True, id="the disk is full"),
-        pytest.param({"hour": 5, "disk_used_ratio": 0.75}, False, id="the disk is not"),
-        pytest.param({"delete_when": []}, False, id="no hour at all"),
+        pytest.param({"hour": 16, "delete_when": (4, 16)}, True, id="one of the hours"),
+        pytest.param({"hour": 5, "used_ratio": 0.76}, True, id="the disk is full"),
+        pytest.param({"hour": 5, "used_ratio": 0.75}, False, id="the disk is not"),
+        pytest.param({"delete_when": ()}, False, id="no hour at all"),
     ],
 )
 def test_the_hour_and_the_disk(more: dict[str, Any], goes: bool) -> None:
-    assert begin([100, 0], **more) == (100 if goes else None)
+    assert going([100, 0], **more) == goes
 
 
-def test_a_full_disk_removes_nothing_young() -> None:
-    assert begin([71, 10, 0], disk_used_ratio=0.99) is None
+@pytest.mark.parametrize(
+    ("ages_h", "more", "expected"),
+    [
+        pytest.param([1, 1, 0], {"used_ratio": 0.85}, 0, id="not yet"),
+        pytest.param([1, 1, 0], {"used_ratio": 0.86}, 2, id="young ones too"),
+        pytest.param([1, 1, 0], {"used_ratio": 0.86, "hour": 5}, 2, id="at any hour"),
+        pytest.param([1, 1, 0], {"used_ratio": 0.99, "force_enable": False}, 0, id="forbidden"),
+        pytest.param([99, 1, 0], {"used_ratio": 0.99, "force_enable": False}, 1, id="old ones"),
+        pytest.param([1] * 30, {"used_ratio": 0.86}, 10, id="a few at a time"),
+        pytest.param([1] * 30, {"used_ratio": 0.86, "max_files": 3}, 3, id="fewer"),
+        pytest.param([1], {"used_ratio": 0.99}, 0, id="never the last"),
+        pytest.param([], {"used_ratio": 0.99}, 0, id="no file"),
+    ],
+)
+def test_a_nearly_full_disk(ages_h: list[float], more: dict[str, Any], expected: int) -> None:
+    assert going(ages_h, **more) == expected
 
 
 def test_the_hour_is_a_local_one() -> None:
     hours = {local_hour(FIRST_MS + n * HOUR_MS) for n in range(24)}
     assert hours == set(range(24))
+
+
+# --- how full ---------------------------------------------------------------------------------
+
+
+def test_writes_are_refused_above_a_level_and_taken_again_below(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    used = [0.9, 0.91, 0.99, 0.9, 0.5]
+    gauge = DiskGauge(lambda: used.pop(0), 0.9)
+    assert not gauge.is_full
+    found = []
+    while used:
+        gauge.measure()
+        found.append(gauge.is_full)
+        if gauge.used_ratio == 0.91:
+            assert "disk is 91.0% full" in gauge.refusal()
+            assert "above 90% (diskSpaceWarningLevelRatio)" in gauge.refusal()
+    assert found == [False, True, True, False, False]
+    assert [r.levelname for r in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_a_disk_that_does_not_answer_is_as_full_as_it_was() -> None:
+    answers: list[float | OSError] = [0.95, OSError("no answer")]
+
+    def look() -> float:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    gauge = DiskGauge(look, 0.9)
+    assert (gauge.measure(), gauge.measure()) == (0.95, 0.95)
+    assert gauge.is_full
+
+
+def test_the_fullest_disk_counts_and_what_only_root_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A twentieth is kept for root: of 1000, 855 are used and 95 can be.
+    usage = {"a": (1000, 855, 95), "b": (1000, 100, 900), "c": (0, 0, 0)}
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(*usage[p.name]))  # type: ignore[attr-defined]
+    assert disk_used_ratio(Path("a"), Path("b"), Path("c")) == 0.9
+    assert disk_used_ratio(Path("c")) == 0.0
 
 
 # --- the driver -------------------------------------------------------------------------------
@@ -81,15 +149,16 @@ class Group:
         self.metadata = Metadata()
         self.asked: list[int] = []
         self.hour = 4
+        self.used_ratio = 0.1
         self.now_ms = FIRST_MS + 200 * HOUR_MS
         object.__setattr__(self.log.host, "wall_ms", lambda: self.now_ms)
         self.applied = -1
         self.retention = Retention(
             cast(Any, self.log),
-            BrokerConfig(file_reserved_hours=100),
+            BrokerConfig(file_reserved_hours=100, delete_file_batch_max=MAX_FILES),
             metadata=self.metadata,
             applied=lambda: self.applied,
-            disk_used_ratio=lambda: 0.1,
+            disk_used_ratio=lambda: self.used_ratio,
             append=self.asked.append,
             hour_of=lambda _: self.hour,
         )
@@ -121,6 +190,20 @@ async def test_otherwise_it_asks_for_nothing(group: Group, why: str) -> None:
         group.hour = 3
     await group.retention.check()
     assert group.asked == []
+
+
+async def test_a_nearly_full_disk_costs_young_messages(group: Group) -> None:
+    firsts = [first for _, first in group.log.segment_begins()]
+    group.now_ms, group.hour, group.used_ratio = FIRST_MS, 3, 0.86
+    await group.retention.check()
+    assert group.asked == [firsts[-1]]
+    assert not group.retention.gauge.is_full
+    # Asked for once, however long it takes until the files are gone.
+    group.metadata.apply(100, 1, encode_op(LogBegin(firsts[-1])))
+    group.used_ratio = 0.91
+    await group.retention.check()
+    assert len(group.asked) == 1
+    assert group.retention.gauge.is_full
 
 
 async def test_what_is_not_dispatched_yet_is_no_candidate(group: Group) -> None:
@@ -168,6 +251,24 @@ def test_the_keys_of_retention(tmp_path: Path) -> None:
     )
     assert (config.file_reserved_hours, config.delete_when) == (48, ("04", "16"))
     assert config.disk_max_used_percent == 88
+
+
+def test_the_rules_of_the_keys(tmp_path: Path) -> None:
+    assert RetentionRules.of(configured(tmp_path, "")) == RULES
+    text = (
+        "fileReservedTime=48\ndeleteWhen=04;16\ndiskMaxUsedSpaceRatio=60\n"
+        "diskSpaceCleanForciblyRatio=70\ndiskSpaceWarningLevelRatio=80\n"
+        "cleanFileForciblyEnable=false\ndeleteFileBatchMax=3\n"
+    )
+    assert RetentionRules.of(configured(tmp_path, text)) == RetentionRules(
+        reserved_hours=48,
+        delete_when=(4, 16),
+        max_used_ratio=0.6,
+        force_ratio=0.7,
+        force_enable=False,
+        full_ratio=0.8,
+        max_files=3,
+    )
 
 
 @pytest.mark.parametrize("value", ["24", "4,5", "noon", "-1", "4 5"])

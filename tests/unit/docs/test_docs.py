@@ -11,7 +11,7 @@ import ledgermq
 from ledgermq.admin.mqadmin import cli
 from ledgermq.broker import __main__ as mqbroker
 from ledgermq.broker.config import KEYS, load_config
-from ledgermq.broker.config_keys import INERT
+from ledgermq.broker.config_inert import INERT
 from ledgermq.namesrv.__main__ import main as mqnamesrv
 from tests.interop import test_java_clients, test_java_mqadmin
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ledgermq.namesrv.__main__ import main
+from ledgermq.namesrv.config import load
 from tests.support import free_ports
 
 BOOT_LINE = "The Name Server boot success. serializeType=JSON, address 0.0.0.0:{}\n"
@@ -67,7 +68,7 @@ def test_p_prints_every_item(capsys, flag):
     assert run(flag) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert "listenPort=9876" in lines
+    assert "listenPort=9876  # default" in lines
     assert all("=" in line for line in lines)
 
 
@@ -78,7 +79,8 @@ def test_p_prints_the_file_s_values_and_its_warnings(capsys, tmp_path):
     assert run("-c", str(path), "-p") == 0
 
     captured = capsys.readouterr()
-    assert "listenPort=9877" in captured.out.splitlines()
+    assert f"listenPort=9877  # {path}:1" in captured.out.splitlines()
+    assert f"configStorePath={path}  # command line" in captured.out.splitlines()
     assert f"warning: {path}:2: unknown key listenPrt" in captured.err
 
 
@@ -86,8 +88,31 @@ def test_m_prints_the_important_items_only(capsys):
     assert run("-m") == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert "listenPort=9876" in lines
+    assert "listenPort=9876  # default" in lines
     assert not any(line.startswith("maxTopics") for line in lines)
+
+
+def test_what_p_prints_is_a_file_again(capsys, tmp_path):
+    path = tmp_path / "namesrv.conf"
+    path.write_text("listenPort = 9877\nkvConfigPath=/a  # b\n")
+    assert run("-c", str(path), "-p") == 0
+    printed = tmp_path / "printed.conf"
+    printed.write_text(capsys.readouterr().out)
+
+    config, warnings = load(printed)
+
+    assert warnings == []
+    assert config == load(path)[0]
+    assert config.kv_config_path == "/a  # b"
+
+
+def test_java_s_options_are_ignored_with_a_line(capsys, monkeypatch):
+    monkeypatch.setenv("JAVA_OPT", "-server -Xms256m")
+    assert run("-p") == 0
+
+    complaints = capsys.readouterr().err.splitlines()
+    assert [c for c in complaints if "JAVA_OPT is ignored" in c] == complaints
+    assert len(complaints) == 1
 
 
 def test_n_is_accepted_and_said_to_have_no_effect(capsys):

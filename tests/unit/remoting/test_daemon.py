@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ledgermq.remoting.daemon import obey_java_opt
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -37,3 +39,25 @@ def test_a_wrong_option_names_the_way_out(program: str) -> None:
     )
     assert done.returncode == 2
     assert "Try: mq" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "home", "ignored"),
+    [
+        pytest.param("", None, None, id="none"),
+        pytest.param(" ", None, None, id="blank"),
+        pytest.param("-Duser.home=/u", "/u", None, id="home"),
+        pytest.param(" -Duser.home=/a b/c ", "/a b/c", None, id="home with a blank"),
+        pytest.param("-server -Duser.home=/u -Xmx1g", "/u", "-server -Xmx1g", id="between"),
+        pytest.param("-server -Xms256m", None, "-server -Xms256m", id="memory"),
+        pytest.param("-Xuser.home=/u", None, "-Xuser.home=/u", id="another option"),
+    ],
+)
+def test_of_java_s_options_the_home_counts(
+    options: str, home: str | None, ignored: str | None
+) -> None:
+    env = {"JAVA_OPT": options}
+    warnings = obey_java_opt(env)
+    assert env == ({"HOME": home, "LEDGERMQ_USER_HOME": home} if home else {})
+    assert [w.rpartition(": ")[2] for w in warnings] == ([ignored] if ignored else [])
+    assert obey_java_opt(env) == []

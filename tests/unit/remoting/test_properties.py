@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgermq.remoting.errors import CallerError
-from ledgermq.remoting.properties import Property, parse
+from ledgermq.remoting.properties import Property, comment_above, parse, with_source
 
 BROKER_CONF = """\
 # a broker
@@ -67,3 +67,55 @@ WORD = st.text(st.characters(codec="utf-8", exclude_characters="\n=#!\ufeff"), m
 def test_what_is_written_is_read(pairs: list[tuple[str, str]], equals: str) -> None:
     text = "\n".join(f"{k}{equals}{v}" for k, v in pairs)
     assert [(p.key, p.value) for p in parse(text.encode(), "f")] == pairs
+
+
+# --- values that say where they are from ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("default", id="default"),
+        pytest.param("command line", id="command line"),
+        pytest.param("no effect", id="no effect"),
+        pytest.param("environment NAMESRV_ADDR", id="environment"),
+        pytest.param("/a/我的 b.conf:12", id="file"),
+        pytest.param("/a  # b:3/c.conf:12", id="file named like a comment"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", "x", "x  # y", "x  # default", "#"])
+def test_a_source_is_no_part_of_the_value(value: str, source: str) -> None:
+    line = with_source("key", value, source)
+    assert line.startswith(f"key={value}  # ")
+    assert parse(line, "f") == [("key", value, 1)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("x # default", id="one blank"),
+        pytest.param("x  #default", id="no blank after #"),
+        pytest.param("x  # by default", id="other words"),
+        pytest.param("x  # keep: 12 hours", id="a person's comment"),
+        pytest.param("x  # environment", id="no variable"),
+        pytest.param("x  # a.conf:12b", id="no line"),
+        pytest.param("x  # default y", id="more behind"),
+    ],
+)
+def test_another_comment_is_a_part_of_the_value(value: str) -> None:
+    """As upstream reads it; who has written it by hand is told by the lint."""
+    assert parse(f"key={value}", "f") == [("key", value, 1)]
+
+
+@given(st.text(alphabet="ab #:1", max_size=12).map(str.strip), st.text("ab #:1.", min_size=1))
+def test_every_value_comes_back_from_beside_its_source(value: str, name: str) -> None:
+    source = f"/{name.strip()}:7"
+    assert parse(with_source("key", value, source), "f") == [("key", value, 1)]
+
+
+def test_the_comment_above_a_line() -> None:
+    text = b"# far\n\n# one\n \t! two\na=1\nb=2\n# three\r\nc=3\n"
+    assert comment_above(text, 5) == "# one ! two"
+    assert comment_above(text, 6) == ""
+    assert comment_above(text, 8) == "# three"
+    assert comment_above(b"a=1", 1) == ""

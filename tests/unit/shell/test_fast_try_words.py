@@ -8,7 +8,9 @@ import pytest
 
 from tests.unit.shell import sh
 
-CONF = sh.ROOT / "conf" / "dledger"
+CONF = sh.ROOT / "conf"
+MEMBERS = ("n0", "n1", "n2")
+PARTS = sh.ROOT / "bin" / "fast-try"
 
 
 def fast_try(*words: str, **env: object) -> subprocess.CompletedProcess[str]:
@@ -22,9 +24,9 @@ def keys(text: str) -> dict[str, str]:
 
 def written(name: str, **env: object) -> dict[str, str]:
     """The configuration that fast-try.sh would write for a node."""
-    parts = f'. "{sh.ROOT}/bin/dledger/nodes.sh"; read_settings'
-    write = "namesrv_conf" if name == "namesrv" else "broker_conf"
-    result = sh.call(f"{parts}; describe {name}; {write}", **env)
+    parts = "".join(f'. "{PARTS}/{part}.sh"; ' for part in ("settings", "nodes", "confs"))
+    kind = "namesrv" if name == "namesrv" else "master" if name[:6] == "broker" else "member"
+    result = sh.call(f"{parts} read_settings; describe {name}; {kind}_conf", **env)
     assert result.stderr == ""
     return keys(result.stdout)
 
@@ -33,7 +35,10 @@ def test_help_names_every_command_and_setting() -> None:
     shown = fast_try("help").stdout
     for word in (
         "start",
+        "dledger",
         "two-groups",
+        "single",
+        "2m-noslave",
         "status",
         "kill-leader",
         "restart",
@@ -42,7 +47,7 @@ def test_help_names_every_command_and_setting() -> None:
         "clean",
     ):
         assert re.search(rf"^  .*\b{word}\b", shown, re.MULTILINE)
-    script = (sh.ROOT / "bin" / "dledger" / "nodes.sh").read_text()
+    script = (PARTS / "settings.sh").read_text()
     for name in (*re.findall(r"^    ([A-Z_]+)=\$\{", script, re.MULTILINE), "EXTRA_CONF", "PYTHON"):
         assert re.search(rf"^  {name} ", shown, re.MULTILINE)
 
@@ -55,6 +60,7 @@ def test_help_names_every_command_and_setting() -> None:
         pytest.param(["restart"], {}, "restart needs a node", id="no node"),
         pytest.param(["restart", "n7"], {}, "No node is called 'n7'", id="unknown node"),
         pytest.param(["restart", "RaftNode01-n0"], {}, "namesrv n0 n1 n2", id="no second group"),
+        pytest.param(["start", "single", "two"], {}, "one deployment", id="two kinds"),
         pytest.param(["clean", "all"], {}, "not 'all'", id="clean with a wrong word"),
         pytest.param(["status"], {"NAMESRV_PORT": "98a"}, "NAMESRV_PORT=98a", id="no number"),
         pytest.param(["status"], {"BROKER_PORT": "65535"}, "BROKER_PORT=65535", id="too high"),
@@ -87,6 +93,25 @@ def test_when_nothing_runs(tmp_path: Path) -> None:
     assert not store.exists()
 
 
+@pytest.mark.parametrize(
+    ("last", "nodes"),
+    [
+        ("single", ["broker-a"]),
+        ("2m-noslave", ["broker-a", "broker-b"]),
+        ("two-groups", [*MEMBERS, *(f"RaftNode01-{n}" for n in MEMBERS)]),
+    ],
+)
+def test_the_last_deployment_is_remembered(tmp_path: Path, last: str, nodes: list[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "cluster").write_text(f"MODE={last}\nBROKER_PORT=\n")
+    status = fast_try("status", STORE_ROOT=tmp_path)
+    assert status.returncode == 5
+    assert [line.split()[0] for line in status.stdout.splitlines()[1:]] == ["namesrv", *nodes]
+    again = fast_try("restart", nodes[-1], STORE_ROOT=tmp_path)
+    assert again.returncode == 5
+    assert again.stderr.endswith(f" start {last}\n")
+
+
 def test_the_guides_name_for_it_works_too() -> None:
     assert sh.run("sh", "bin/dledger/fast-try.sh", "help", cwd=sh.ROOT).returncode == 0
 
@@ -99,22 +124,38 @@ def test_a_link_to_it_works(tmp_path: Path) -> None:
 # --- configuration files ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["n0", "n1", "n2"])
+@pytest.mark.parametrize("name", MEMBERS)
 def test_the_defaults_are_those_of_conf_dledger(name: str) -> None:
     ours = written(name)
-    shipped = keys((CONF / f"broker-{name}.conf").read_text())
+    shipped = keys((CONF / "dledger" / f"broker-{name}.conf").read_text())
     extra = {"brokerIP1": "127.0.0.1"}
     # Without effect here; the shipped file has them because the guides do.
     inert = ("storePathCommitLog", "sendMessageThreadPoolNums")
     assert ours == {k: v for k, v in shipped.items() if k not in inert} | extra
 
 
+@pytest.mark.parametrize(
+    ("name", "shipped", "store"),
+    [
+        pytest.param("broker-a", "single/broker.conf", None, id="single"),
+        pytest.param("broker-a", "2m-noslave/broker-a.properties", "broker-a", id="broker-a"),
+        pytest.param("broker-b", "2m-noslave/broker-b.properties", "broker-b", id="broker-b"),
+    ],
+)
+def test_masters_are_those_of_conf(name: str, shipped: str, store: str | None) -> None:
+    ours = written(name)
+    theirs = keys((CONF / shipped).read_text())
+    assert ours.pop("storePathRootDir") == f"/tmp/rmqstore/{name}"
+    assert theirs.pop("storePathRootDir", None) == (store and f"~/store/{store}")
+    assert ours == theirs | {"brokerIP1": "127.0.0.1"}
+
+
 @pytest.mark.parametrize("group", ["RaftNode00", "RaftNode01"])
-@pytest.mark.parametrize("node", ["n0", "n1", "n2"])
+@pytest.mark.parametrize("node", MEMBERS)
 def test_two_groups_are_those_of_conf_dledger_two_groups(group: str, node: str) -> None:
     name = node if group == "RaftNode00" else f"{group}-{node}"
     ours = written(name)
-    shipped = keys((CONF / "two-groups" / f"broker-{group}-{node}.conf").read_text())
+    shipped = keys((CONF / "dledger" / "two-groups" / f"broker-{group}-{node}.conf").read_text())
     for key in ("brokerName", "listenPort", "dLegerPeers", "dLegerSelfId", "storePathRootDir"):
         assert ours[key] == shipped[key]
 
@@ -145,6 +186,23 @@ def test_the_environment_moves_everything(tmp_path: Path) -> None:
     }
 
 
+def test_the_environment_moves_masters_too(tmp_path: Path) -> None:
+    moved = written(
+        "broker-b",
+        NAMESRV_PORT=9900,
+        BROKER_PORT=20000,
+        STORE_ROOT=tmp_path,
+        HOST="127.0.0.9",
+        EXTRA_CONF="flushDiskType=SYNC_FLUSH",
+    )
+    assert moved["listenPort"] == "20010"
+    assert moved["namesrvAddr"] == "127.0.0.9:9900"
+    assert moved["brokerIP1"] == "127.0.0.9"
+    assert moved["storePathRootDir"] == f"{tmp_path}/broker-b"
+    assert moved["flushDiskType"] == "SYNC_FLUSH"
+    assert not [key for key in moved if "dLeger" in key or "DLeger" in key]
+
+
 def test_a_folder_named_from_here_is_made_absolute() -> None:
     assert written("namesrv", STORE_ROOT="here")["kvConfigPath"].startswith("/")
 
@@ -154,7 +212,9 @@ def test_a_folder_named_from_here_is_made_absolute() -> None:
 
 def test_clean_removes_only_what_start_made(tmp_path: Path) -> None:
     ours = ["run/cluster", "conf/broker-n0.conf", "logs/n0/broker.log", "node00/data", "run/n0.pid"]
+    ours += ["conf/broker-b.conf", "broker-b/commitlog/00000000000000000000"]
     theirs = ["notes.txt", "logs/rocketmqlogs/broker.log", "node01/data", "conf/my.conf"]
+    theirs += ["broker-a/commitlog/00000000000000000000"]
     for name in ours + theirs:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

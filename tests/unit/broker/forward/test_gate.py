@@ -8,6 +8,7 @@ import pytest
 
 from ledgermq.broker import forward
 from ledgermq.broker.forward import CLIENT_FIELD, HOLD_FIELD, HOP_FIELD, Gate, client_address
+from ledgermq.broker.node import Node
 from ledgermq.dledger.raft.core import RaftCore
 from ledgermq.remoting.client import RemotingClient
 from ledgermq.remoting.codes import RequestCode
@@ -93,14 +94,14 @@ async def test_a_request_is_never_passed_on_twice(tmp_path: Path) -> None:
         assert (await group.leader()).reader.max_offset("T", 0) == 0
 
 
-async def test_two_nodes_that_take_each_other_for_the_leader_do_not_loop(tmp_path: Path) -> None:
+async def test_two_nodes_that_take_each_other_for_the_leader_do_not_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Brokers(tmp_path, nodes=3) as group:
         await group.create_topic("T")
         a, b = await group.followers()
-        for app, other in ((a, b), (b, a)):
-            app.gate._leader_address = (  # type: ignore[method-assign]
-                lambda address=other.config.address: address
-            )
+        others = {a.node: b.config.address, b.node: a.config.address}
+        monkeypatch.setattr(Node, "leader_address", property(others.__getitem__))
         asked = 0
         forward_ = Gate._forward
 

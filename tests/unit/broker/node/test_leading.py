@@ -130,7 +130,7 @@ async def test_every_pending_append_is_answered_once_when_leadership_goes(tmp_pa
         with pytest.raises(PeerError, match="leadership changed"):
             await change
         assert app.node.pending_count == 0
-        assert app.node._pending_bytes == 0
+        assert app.node._placing.pending_bytes == 0
         late: list[Any] = []
         app.node.append(record(99), late.append)
         assert late[0].code == 14
@@ -163,12 +163,12 @@ async def test_steps_of_an_old_leader_leave_nothing_for_its_next_term(tmp_path: 
     async with Brokers(tmp_path) as group:
         await group.create_topic("T")
         app = await group.leader()
-        app.node._next_offsets["T", 0] = 77
+        app.node._placing._next_offsets["T", 0] = 77
         app.node.commit_offset("CG", "T", 0, 5)
         app.node.on_role(Role.FOLLOWER, 1, None)
         assert not app.node.ready
         assert app.node.query_offset("CG", "T", 0) is None
-        assert not app.node._next_offsets
+        assert not app.node._placing._next_offsets
 
 
 # --- consumer offsets -------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from ledgermq.broker.metadata import LogBegin, Metadata, Op, TopicDelete, TopicPut, encode_op
 from ledgermq.broker.store.dispatch import Arrivals, DispatchCallbacks, Dispatcher
-from ledgermq.broker.store.reader import MessageReader, PullResult
+from ledgermq.broker.store.group_source import GroupSource
+from ledgermq.broker.store.pulls import PullResult
+from ledgermq.broker.store.reader import MessageReader
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.disk import Disk, OsDisk
 from ledgermq.dledger.errors import DamagedError
@@ -188,7 +190,12 @@ class Replica:
         self.dispatcher = Dispatcher(
             cast(Any, self.log), self.folder, self.queue_bytes, self.metadata
         )
-        self.reader = MessageReader(cast(Any, self.log), self.dispatcher)
+        source = GroupSource(
+            cast(Any, self.log),
+            applied=lambda: self.dispatcher.applied,
+            on_damage=self.dispatcher.fail,
+        )
+        self.reader = MessageReader(source, self.dispatcher)
         await self.dispatcher.start(
             DispatchCallbacks(
                 lambda _index, arrivals: self.arrived.append(arrivals),

@@ -375,7 +375,7 @@ async def test_a_gap_in_queue_offsets_stops_the_node(tmp_path: Path) -> None:
         await group.create_topic("T")
         assert await group.send("T") == 0
         app = await group.leader()
-        app.node._next_offsets["T", 0] = 5
+        app.node._placing._next_offsets["T", 0] = 5
         command = send_request("T")
         asking = asyncio.create_task(group.ask(app, command))
         reason = await asyncio.wait_for(asyncio.shield(app.failed), 5)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ledgermq.broker.app import BrokerApp
-from ledgermq.broker.store import reader as reader_module
+from ledgermq.broker.store import pulls as pulls_module
 from ledgermq.broker.store.consume_queue import Unit
-from ledgermq.broker.store.reader import PullResult, PullStatus
+from ledgermq.broker.store.pulls import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.store import entry
 from ledgermq.remoting.clock import wall_ms
@@ -116,16 +116,16 @@ async def test_records_with_others_between_and_across_files(group: Brokers, size
 
 
 def test_neighbours_are_read_in_one_piece_within_a_file() -> None:
-    far = reader_module._MAX_GAP_BYTES
+    far = pulls_module._MAX_GAP_BYTES
     a, b = Unit(48, 100, 0), Unit(148, 100, 0)
     near, too_far = Unit(248 + far, 10, 0), Unit(249 + far, 10, 0)
     segment = 1 << 20
-    assert reader_module._runs([a, b], segment) == [[a, b]]
-    assert reader_module._runs([b, near], segment) == [[b, near]]
-    assert reader_module._runs([b, too_far], segment) == [[b], [too_far]]
+    assert pulls_module._runs([a, b], segment) == [[a, b]]
+    assert pulls_module._runs([b, near], segment) == [[b, near]]
+    assert pulls_module._runs([b, too_far], segment) == [[b], [too_far]]
     next_file = Unit(segment + 48, 5, 0)
     last = Unit(segment - 20, 10, 0)
-    assert reader_module._runs([last, next_file], segment) == [[last], [next_file]]
+    assert pulls_module._runs([last, next_file], segment) == [[last], [next_file]]
 
 
 async def test_pages_that_are_not_in_memory_are_read_in_a_thread(

@@ -10,7 +10,7 @@ import pytest
 
 from ledgermq.broker.store import keeper
 from ledgermq.broker.store.consume_queue import Unit
-from ledgermq.broker.store.reader import PullStatus
+from ledgermq.broker.store.pulls import PullStatus
 from ledgermq.broker.store.record_check import RecordCheck
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.errors import DamagedError

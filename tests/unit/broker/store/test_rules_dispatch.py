@@ -18,7 +18,7 @@ async def test_a_queue_offset_that_is_not_the_next_stops_the_node(
         await group.create_topic("T")
         assert await group.send("T") == 0
         app = await group.leader()
-        app.node._next_offsets["T", 0] = wrong
+        app.node._placing._next_offsets["T", 0] = wrong
         asking = asyncio.create_task(group.ask(app, send_request("T")))
         reason = await asyncio.wait_for(asyncio.shield(app.failed), 5)
         assert isinstance(reason, StorageError)

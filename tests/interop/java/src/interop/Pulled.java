@@ -18,6 +18,7 @@ final class Pulled {
     static void run(Step step) throws Exception {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(step.text("group"));
         consumer.setNamesrvAddr(step.nameServer);
+        consumer.setInstanceName(step.instance());
         consumer.start();
         try {
             for (MessageQueue queue : consumer.fetchSubscribeMessageQueues(step.text("topic"))) {

@@ -13,7 +13,7 @@ import org.apache.rocketmq.common.message.MessageExt;
 /**
  * A push consumer with a concurrent listener, until `count` messages are consumed or time is up.
  *
- * <p>Options: topic; group; count; timeout (s); linger (ms, to catch what is delivered too often);
+ * <p>Options: topic; group; count (0: until told to end); timeout (s); linger (ms, to catch what is delivered too often);
  * expression; fail=once (each message is refused the first time); level (delay of the redelivery);
  * poll (name server, ms).
  */
@@ -26,6 +26,7 @@ final class Pushed {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(step.text("group"));
         consumer.setNamesrvAddr(step.nameServer);
         consumer.setPollNameServerInterval(step.number("poll", 1000));
+        consumer.setInstanceName(step.instance());
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(step.text("topic"), step.text("expression", "*"));
         boolean failOnce = step.text("fail", "").equals("once");
@@ -42,7 +43,9 @@ final class Pushed {
         });
         consumer.start();
         Report.event("started", step.label);
-        boolean complete = open.await(step.number("timeout", 30), TimeUnit.SECONDS);
+        boolean endless = step.number("count", 1) == 0;
+        boolean complete = (endless ? step.over : open)
+            .await(step.number("timeout", endless ? 600 : 30), TimeUnit.SECONDS);
         Thread.sleep(step.number("linger", 300));
         consumer.shutdown();
         Report.event("consumed", step.label, "complete", complete);

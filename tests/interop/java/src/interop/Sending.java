@@ -27,6 +27,7 @@ final class Sending {
         producer.setNamesrvAddr(step.nameServer);
         producer.setSendMsgTimeout(step.number("timeout", 3000));
         producer.setPollNameServerInterval(step.number("poll", 30000));
+        producer.setInstanceName(step.instance());
         producer.start();
         return producer;
     }
@@ -102,6 +103,23 @@ final class Sending {
                 messages.add(message(step, i));
             }
             sent(step, messages.get(0), producer.send(messages));
+        } finally {
+            producer.shutdown();
+        }
+    }
+
+    /** Sends a message every {@code pause} ms (20) until told to end. */
+    static void stream(Step step) throws Exception {
+        DefaultMQProducer producer = started(step);
+        try {
+            for (int i = 0; !step.over.await(step.number("pause", 20), TimeUnit.MILLISECONDS); i++) {
+                Message message = message(step, i);
+                try {
+                    sent(step, message, producer.send(message));
+                } catch (Exception e) {
+                    Report.event("error", step.label, "error", e.toString());
+                }
+            }
         } finally {
             producer.shutdown();
         }

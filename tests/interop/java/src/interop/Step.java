@@ -2,6 +2,7 @@ package interop;
 
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 
 /** One argument of the driver: {@code name,key=value,key=value}. */
 final class Step {
@@ -9,6 +10,8 @@ final class Step {
     /** Stands in every line this step prints; the option {@code as}, else the name. */
     final String label;
     final String nameServer;
+    /** Open until the step is told to end. */
+    final CountDownLatch over = new CountDownLatch(1);
     private final Map<String, String> options = new HashMap<>();
 
     Step(String argument, String nameServer) {
@@ -20,6 +23,11 @@ final class Step {
             options.put(parts[i].substring(0, at), parts[i].substring(at + 1));
         }
         this.label = text("as", name);
+    }
+
+    /** A name for a client that may run beside others: those of one name share connections. */
+    String instance() {
+        return label + "@" + System.nanoTime();
     }
 
     String text(String key, String otherwise) {

@@ -16,9 +16,8 @@ check_ports() {
     for name in $missing; do
         describe "$name"
         set -- "$@" "$port=$name"
-        if [ "$name" != namesrv ]; then
-            set -- "$@" "$((port - 2))=$name, for old clients" "$raft_port=$name, Raft"
-        fi
+        if [ "$name" != namesrv ]; then set -- "$@" "$((port - 2))=$name, for old clients"; fi
+        if [ -n "$raft_port" ]; then set -- "$@" "$raft_port=$name, Raft"; fi
     done
     # In the background, since a trap runs at once only while the shell waits.
     "$python" -I -S "$root/bin/ports.py" "$HOST" "$@" >&2 &
@@ -31,15 +30,13 @@ check_ports() {
     esac
 }
 
-# launch NAME: start one process that outlives this script and its terminal; sets pid.
+# launch NAME: start one process; sets pid.
 launch() {
     describe "$1"
     mkdir -p "$log" || exit "$EXIT_FAILED"
-    detach=
-    if command -v setsid >/dev/null 2>&1; then detach=setsid; fi
-    ROCKETMQ_LOG_HOME=$log $detach nohup "$python" -P -m "$module" -c "$conf" \
-        </dev/null >"$log/stdout.log" 2>&1 &
-    pid=$!
+    : >"$log/stdout.log" || exit "$EXIT_FAILED"
+    start_detached "$log/stdout.log" \
+        env ROCKETMQ_LOG_HOME="$log" "$python" -P -m "$module" -c "$conf"
     started="$started $1:$pid"
     say "$pid" >"$run/$1.pid"
 }
@@ -84,8 +81,8 @@ ended_early() {
     return 1
 }
 
-# wait_registered LEADER_S FOLLOWER_S GROUP=PORT...: true when each group has a leader in time;
-# then the ports get FOLLOWER_S more to be registered. Gives up when a started process ends.
+# wait_registered LEADER_S FOLLOWER_S GROUP=PORT...: true when each group has a leader or master in
+# time; then the ports get FOLLOWER_S more to be registered. Gives up when a started process ends.
 wait_registered() {
     "$python" -P "$root/bin/cluster.py" wait "$HOST:$NAMESRV_PORT" "$@" &
     watcher=$!
@@ -112,7 +109,7 @@ start_all() {
         set -- "$@" "$group=$port"
     done
     wait_registered "$START_TIMEOUT_S" 2 "$@" ||
-        give_up "No leader within $START_TIMEOUT_S s. Logs: $STORE_ROOT/logs"
+        give_up "No $(role_of_id 0) within $START_TIMEOUT_S s. Logs: $STORE_ROOT/logs"
 }
 
 # begin_start: everything that a start or restart needs before its first process.

@@ -1,0 +1,140 @@
+"""Places for records, and the appends that wait until theirs can be read.
+
+The same for every kind of log: a record gets the next offset of its queue and a place in the log,
+is staged, and is answered when dispatch has reached it.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from ledgermq.remoting.errors import PeerError
+
+from .record_builder import RecordBuilder
+from .writer import AppendResult, OnDone, OutgoingRecord
+
+log = logging.getLogger(__name__)
+
+
+class RecordLog(Protocol):
+    """Where records go."""
+
+    def reserve(self, record_bytes: int) -> int:
+        """Physical offset of the next record of this length; then `stage` it."""
+
+    def stage(self, record: bytes) -> int:
+        """Add a record at the place `reserve` named; its mark, which rises with every record."""
+
+
+class _Pending(NamedTuple):
+    """An append that waits; `size` in bytes."""
+
+    mark: int
+    size: int
+    result: AppendResult
+    on_done: OnDone
+
+
+class _Placed(AppendResult):
+    """An append result that remembers its queue."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self, queue_offset: int, physical_offset: int, queue: tuple[str, int]) -> None:
+        super().__init__(queue_offset, physical_offset)
+        self.queue = queue
+
+
+class Placing:
+    """Appends under way.
+
+    Invariants: they are in the order of the log; every `on_done` is called exactly once; offsets
+    given in a queue are dense.
+
+    Attributes:
+        pending_bytes: of the records that wait.
+    """
+
+    def __init__(
+        self, records: RecordBuilder, log: RecordLog, queue_end: Callable[[str, int], int]
+    ) -> None:
+        """`queue_end` tells the offset of the next message that dispatch expects in a queue."""
+        self._records = records
+        self._log = log
+        self._queue_end = queue_end
+        self._pending: deque[_Pending] = deque()
+        self._next_offsets: dict[tuple[str, int], int] = {}
+        self.pending_bytes = 0
+
+    @property
+    def pending_count(self) -> int:
+        """Appends that wait."""
+        return len(self._pending)
+
+    def is_full(self, max_count: int, max_bytes: int) -> bool:
+        """Whether no more may wait."""
+        return len(self._pending) >= max_count or self.pending_bytes >= max_bytes
+
+    def place(self, m: OutgoingRecord, on_done: OnDone) -> AppendResult:
+        """Give a record its offsets and stage it; nothing has changed when this raises."""
+        key = (m.topic, m.queue_id)
+        queue_offset = self._next_offsets.get(key)
+        if queue_offset is None:
+            queue_offset = self._queue_end(*key)
+        offset = self._log.reserve(self._records.size(m))
+        record = self._records.encode(m, queue_offset, offset)
+        result = _Placed(queue_offset, offset, key)
+        self._pending.append(_Pending(self._log.stage(record), len(record), result, on_done))
+        self.pending_bytes += len(record)
+        self._next_offsets[key] = queue_offset + 1
+        return result
+
+    def reached(self, mark: int) -> None:
+        """Everything up to `mark` can be read: answer."""
+        while self._pending and self._pending[0].mark <= mark:
+            done = self._pending.popleft()
+            self.pending_bytes -= done.size
+            _settle(done.on_done, done.result)
+
+    def fail_after(self, mark: int, refusal: PeerError) -> None:
+        """What was staged after `mark` is not in the log."""
+        failed = [p for p in self._pending if p.mark > mark]
+        for _ in failed:
+            self.pending_bytes -= self._pending.pop().size
+        self._next_offsets.clear()
+        # Offsets of appends that are written but not dispatched count too.
+        for pending in self._pending:
+            if isinstance(pending.result, _Placed):
+                self._next_offsets[pending.result.queue] = pending.result.queue_offset + 1
+        for pending in failed:
+            _settle(pending.on_done, refusal)
+
+    def fail_all(self, refusal: PeerError) -> None:
+        """Nobody will learn here what became of them."""
+        pending, self._pending = self._pending, deque()
+        self.pending_bytes = 0
+        for p in pending:
+            _settle(p.on_done, refusal)
+
+    def forget_offsets(self) -> None:
+        """The next offset of a queue is what dispatch says."""
+        self._next_offsets.clear()
+
+    def forget_topic(self, name: str) -> None:
+        """The topic was deleted; one of that name begins at 0 again."""
+        for key in [k for k in self._next_offsets if k[0] == name]:
+            del self._next_offsets[key]
+        self._records.forget_topic(name)
+
+
+def ignore(_result: AppendResult | PeerError) -> None:
+    """Nobody waits for this one."""
+
+
+def _settle(on_done: OnDone, result: AppendResult | PeerError) -> None:
+    """Tell one; what goes wrong there must not keep the others from their answers."""
+    try:
+        on_done(result)
+    except Exception:
+        log.exception("an append could not be answered")
