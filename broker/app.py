@@ -17,6 +17,7 @@ from ledgermq.remoting.server import RemotingServer
 
 from .clients import ClientTable
 from .config_fields import BrokerConfig
+from .config_machine import replace_marker_folders
 from .engine import Engine, EngineEvents
 from .exports import Exports
 from .features import (
@@ -69,6 +70,8 @@ class BrokerApp:
         Raises:
             CallerError, StorageError: it cannot be used; the text says what to do.
         """
+        for warning in replace_marker_folders(config):
+            log.warning("%s", warning)
         self.config = config
         self.failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._replica = self._make_replica(bootstrap=bootstrap) if config.in_group else None

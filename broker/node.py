@@ -68,14 +68,25 @@ class Node:
         stats: BrokerStats,
         *,
         on_ready: Callable[[bool], None],
+        refuses: Callable[[], str | None] = lambda: None,
         wall_ms: Callable[[], int] = wall_ms,
     ) -> None:
-        """`on_ready` hears when this node becomes, or is no longer, the ready leader."""
+        """Belong to a group.
+
+        Args:
+            config: of this broker.
+            metadata: what the log says.
+            stats: counters.
+            on_ready: hears when this node becomes, or is no longer, the ready leader.
+            refuses: why no message is taken now; None: they are.
+            wall_ms: ms since 1970.
+        """
         self.config = config
         self.metadata = metadata
         self.stats = stats
         self.ready = False
         self._on_ready = on_ready
+        self._refuses = refuses
         self._records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms, wall_ms)
         self._log: LogServer | None = None
         self._dispatcher: Dispatcher | None = None
@@ -248,6 +259,9 @@ class Node:
     def _refusal(self, message: OutgoingRecord) -> PeerError | None:
         if not self.takes_appends:
             return not_leader()
+        reason = self._refuses()
+        if reason is not None:
+            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason)
         config = self.config
         if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
             return PeerError(

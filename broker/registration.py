@@ -123,11 +123,7 @@ class Registrar:
                 for name, config in self._metadata.topics.items()
                 if name != topics.INTERNAL_TOPIC
             },
-            data_version=DataVersion(
-                state_version=self._term(),
-                timestamp=self._metadata.topic_version,
-                counter=self._metadata.topic_version,
-            ),
+            data_version=self._version(),
         )
         body = RegisterBrokerBody(topic_config_serialize_wrapper=wrapper).encode()
         header = RegisterBrokerRequest(
@@ -140,6 +136,14 @@ class Registrar:
             body_crc32=crc32(body) & 0x7FFFFFFF,
         )
         return request(RequestCode.REGISTER_BROKER, header.to_ext(), body)
+
+    def _version(self) -> DataVersion:
+        """Of the topics; `stateVersion` tells which of two leaders is the later one."""
+        counter = self._metadata.topic_version
+        stamp_ms = self._metadata.version_of(counter).timestamp
+        return DataVersion(
+            state_version=self._term(), timestamp=stamp_ms or counter, counter=counter
+        )
 
     async def leader_elsewhere(self) -> bool:
         """Whether every name server that answers shows another node as this group's id 0."""

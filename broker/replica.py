@@ -76,7 +76,12 @@ class Replica:
         self.metadata = Metadata()
         self.stats = BrokerStats(host.mono_ms, host.wall_ms())
         self.node = Node(
-            config, self.metadata, self.stats, on_ready=events.on_ready, wall_ms=host.wall_ms
+            config,
+            self.metadata,
+            self.stats,
+            on_ready=events.on_ready,
+            refuses=self._refusal,
+            wall_ms=host.wall_ms,
         )
         self.log = LogServer(
             _server_config(config, bootstrap=bootstrap), self._log_callbacks(), host
@@ -162,6 +167,7 @@ class Replica:
                 f" {e.strerror or e}. See who holds it: lsof -i:{port}"
             ) from e
         self.dispatcher.committed(self.log.core.commit)
+        self._retention.gauge.measure()
         self._retaining = asyncio.get_running_loop().create_task(self._retain())
 
     async def _retain(self) -> None:
@@ -171,11 +177,16 @@ class Replica:
             try:
                 if self.index is not None:
                     await self.index.remove_below(self.log.begin.pos)
+                self._retention.gauge.measure()
                 if self.node.ready:
                     await self._retention.check()
             except StorageError as e:
                 self._stop(e)
                 return
+
+    def _refusal(self) -> str | None:
+        gauge = self._retention.gauge
+        return gauge.refusal() if gauge.is_full else None
 
     async def close(self) -> None:
         """Stop; what is applied and written is on disk afterwards."""

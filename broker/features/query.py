@@ -65,7 +65,7 @@ class QueryService:
         )
         records: list[bytes] = []
         room = _MAX_ANSWER_BYTES
-        for offset in found.offsets:
+        for offset in dict.fromkeys(found.offsets):  # a key may stand twice in a record
             record = await self._read_record(offset)
             if record is None or not _fits(header, record):
                 continue

@@ -22,11 +22,12 @@ log = logging.getLogger(__name__)
 _FILE_BYTES = 4096
 _UPSTREAM = struct.Struct(">5q")
 _MARK_AT = 64
-# CRC of the rest; magic + version; flushed, dispatched; the three times.
-_MARK = struct.Struct(">II2q3q")
+# CRC of the rest; magic + version; flushed, dispatched; the three times; size of the log's files.
+_BODY = struct.Struct(">I2q3qq")
+_CRC_BYTES = 4
 _MAGIC = 0x4C4D51
 _VERSION = 1
-_USED_BYTES = _MARK_AT + _MARK.size
+_USED_BYTES = _MARK_AT + _CRC_BYTES + _BODY.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Checkpoint:
         path: the file.
         times: zeros when there is none that can be read.
         mark: None when there is none that counts.
+        segment_bytes: of the log that the mark is about; 0: not known.
     """
 
     def __init__(self, path: Path, disk: Disk | None = None) -> None:
@@ -72,6 +74,7 @@ class Checkpoint:
         self._disk: Disk = disk or OsDisk()
         self.times = StoreTimes()
         self.mark: Mark | None = None
+        self.segment_bytes = 0
         # Of 5.x: what its master had flushed, and what it had confirmed.
         self._offsets = (0, 0)
         self._fd = -1
@@ -98,7 +101,19 @@ class Checkpoint:
             log.warning("%s: its times are none; recovery does without it", self.path)
             return
         self.times, self._offsets = StoreTimes(*times), (flushed, confirmed)
-        self.mark = _mark_in(data, self.times)
+        self._load_mark(data)
+
+    def _load_mark(self, data: bytes) -> None:
+        """The mark, if it is whole, of a version that is known, and of these times."""
+        body = data[_MARK_AT + _CRC_BYTES : _USED_BYTES]
+        crc = int.from_bytes(data[_MARK_AT : _MARK_AT + _CRC_BYTES])
+        if len(body) < _BODY.size or crc32(body) != crc:
+            return
+        magic, flushed, dispatched, *times, segment_bytes = _BODY.unpack(body)
+        if magic != _MAGIC << 8 | _VERSION or StoreTimes(*times) != self.times:
+            return
+        if min(flushed, dispatched) >= 0:
+            self.mark, self.segment_bytes = Mark(flushed, dispatched), segment_bytes
 
     def save(self, times: StoreTimes, mark: Mark) -> None:
         """Replace both; they are on disk when this returns. To run in a thread.
@@ -110,8 +125,10 @@ class Checkpoint:
             StorageError: the disk failed; stop the node.
         """
         upstream = _UPSTREAM.pack(*astuple(times), *self._offsets)
-        body = struct.pack(">I5q", _MAGIC << 8 | _VERSION, *astuple(mark), *astuple(times))
-        data = upstream.ljust(_MARK_AT, b"\0") + struct.pack(">I", crc32(body)) + body
+        body = _BODY.pack(
+            _MAGIC << 8 | _VERSION, *astuple(mark), *astuple(times), self.segment_bytes
+        )
+        data = upstream.ljust(_MARK_AT, b"\0") + crc32(body).to_bytes(_CRC_BYTES) + body
         try:
             if self._fd < 0:
                 self._make()
@@ -138,15 +155,3 @@ class Checkpoint:
         if self._fd >= 0:
             self._disk.close(self._fd)
             self._fd = -1
-
-
-def _mark_in(data: bytes, times: StoreTimes) -> Mark | None:
-    """The mark, if it is whole, of a version that is known, and of these times."""
-    if len(data) < _USED_BYTES:
-        return None
-    crc, magic, flushed, dispatched, *its_times = _MARK.unpack_from(data, _MARK_AT)
-    if magic != _MAGIC << 8 | _VERSION or crc32(data[_MARK_AT + 4 : _USED_BYTES]) != crc:
-        return None
-    if StoreTimes(*its_times) != times or min(flushed, dispatched) < 0:
-        return None
-    return Mark(flushed, dispatched)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 
 from ledgermq.broker.config_fields import BrokerConfig
-from ledgermq.broker.config_machine import replace_marker_folders
 from ledgermq.broker.engine import EngineEvents
 from ledgermq.broker.metadata import Metadata, TopicPut, encode_op
 from ledgermq.broker.record_builder import RecordBuilder
@@ -74,8 +73,6 @@ class Master:
         self._stopped = False
         self._disk_used_ratio = disk_used_ratio
         self._threads = host.threads(4, "store")
-        for warning in replace_marker_folders(config):
-            log.warning("%s", warning)
         self._lock_fd = self._lock()
         try:
             self._open_files()
@@ -337,10 +334,8 @@ class Master:
         self._events.on_applied(pos, arrivals)
 
     def _refusal(self) -> str | None:
-        if not self._retention.gauge.is_full:
-            return None
-        percent = self._config.disk_space_warning_level_percent
-        return f"the disk is more than {percent} percent full (diskSpaceWarningLevelRatio)"
+        gauge = self._retention.gauge
+        return gauge.refusal() if gauge.is_full else None
 
     def _on_begin_moved(self, pos: int) -> None:
         task = asyncio.get_running_loop().create_task(self._let_go(pos))

@@ -169,7 +169,7 @@ class PlainNode:
             return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, "this broker stops")
         reason = self._refuses()
         if reason is not None:
-            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {reason}")
+            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason)
         config = self._config
         if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
             return PeerError(

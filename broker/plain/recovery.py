@@ -76,7 +76,7 @@ def open_commit_log(
         folder: of the files, made when missing.
         segment_bytes: size of each file.
         disk: of this machine unless given.
-        checkpoint: what is known about the log.
+        checkpoint: what is known about the log; what is saved in it from now on is about this one.
         was_aborted: the process before this one did not stop cleanly.
         mono_ms: clock that tells when to report progress.
 
@@ -85,12 +85,16 @@ def open_commit_log(
         CallerError: made with another segment size.
         DiskFullError: what was not known to be on disk could not be written again.
     """
-    segments = Segments(folder, segment_bytes, disk=disk or OsDisk())
+    # A loss of power can take the length of a file that was not synced yet.
+    mend_size = checkpoint.segment_bytes == segment_bytes
+    segments = Segments(folder, segment_bytes, mend_size=mend_size, disk=disk or OsDisk())
     try:
-        return _Recovery(segments, checkpoint, mono_ms, clean=not was_aborted).run()
+        opened = _Recovery(segments, checkpoint, mono_ms, clean=not was_aborted).run()
     except BaseException:
         segments.close()
         raise
+    checkpoint.segment_bytes = segment_bytes
+    return opened
 
 
 class _Recovery:
@@ -146,8 +150,6 @@ class _Recovery:
             if base not in bases:
                 last = segments.path_of(bases[-1])
                 raise damage(segments, base, f"the file is gone, but {last} is there")
-            if base not in segments.whole and base < flushed:
-                raise damage(segments, base, "the file is empty")
         last_bytes = segments.read(flushed - _SURE_BYTES, _SURE_BYTES) if flushed % size else b"-"
         if flushed > self.begin and not any(last_bytes):
             what = f"the checkpoint says that the log reached byte {flushed}; there are zeros"
@@ -157,7 +159,9 @@ class _Recovery:
         """Where to begin: nothing is wrong before, as far as anybody knows."""
         mark, bases = self.checkpoint.mark, self.segments.bases
         if mark is not None:
-            return max(min(mark.flushed_pos, mark.dispatched_pos), self.begin)
+            # What has lost its end may have lost more.
+            cut_short = [b for b in bases if b not in self.segments.whole]
+            return max(min(mark.flushed_pos, mark.dispatched_pos, *cut_short), self.begin)
         if not bases:
             return 0
         if self.clean:

@@ -165,6 +165,7 @@ class IndexView:
     async def _step(self) -> None:
         """Index a chunk, or wait for one."""
         if self.index.broken is not None:
+            self.position = -1  # queries wait
             self.position = await self.index.mend(self._feed.begin_pos, self._target)
         await self._flush_in_time()
         if self.position < self._target:

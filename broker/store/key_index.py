@@ -116,16 +116,17 @@ class KeyIndex:
     async def mend(self, begin_pos: int, end_pos: int) -> int:
         """Remove the broken file and all after it; where to go on, see `recover`."""
         async with self._lock:
-            broken, self.broken = self.broken, None
             held = [*self._sealed]
             if self._builder is not None:
                 held.append(Held(self._builder.file, self._builder.header))
             paths = [each.file.path for each in held]
-            at = paths.index(broken) if broken in paths else len(held)
+            at = paths.index(self.broken) if self.broken in paths else len(held)
             self._sealed = held[:at]
             self._drop_builder()
             await self._in_thread(remove_from, self._disk, paths[at:], "it is damaged")
-            return await self._settle(begin_pos, end_pos)
+            position = await self._settle(begin_pos, end_pos)
+            self.broken = None
+            return position
 
     async def clear(self, begin_pos: int) -> None:
         """Forget everything: the log begins anew at `begin_pos`."""
@@ -136,6 +137,7 @@ class KeyIndex:
             self._sealed = []
             self._drop_builder()
             self._last_pos = begin_pos - 1
+            self.broken = None
             await self._in_thread(remove_from, self._disk, paths, "the log begins anew")
 
     async def _settle(self, begin_pos: int, end_pos: int) -> int:
@@ -249,22 +251,28 @@ class KeyIndex:
 
         Raises:
             DiskFullError: no room; it waits on.
-            StorageError: the disk failed.
+            StorageError: the disk failed; the file is `broken`.
         """
         async with self._lock:
+            await self._write(and_sync=False)
+
+    async def _write(self, *, and_sync: bool) -> None:
+        try:
             await self._link_all()
             if self._builder is not None:
                 await self._in_thread(self._builder.write)
+                if and_sync:
+                    await self._in_thread(self._builder.file.sync)
+                    self.durable_ms = self._builder.header.end_ms
+        except StorageError as e:
+            if self._builder is not None:
+                self._blame(self._builder.file, e)
+            raise
 
     async def sync(self) -> None:
         """Put on disk what was put so far; errors as of `flush`."""
-        await self.flush()
         async with self._lock:
-            if self._builder is not None:
-                end_ms = self._builder.header.end_ms
-                await self._in_thread(self._builder.write)
-                await self._in_thread(self._builder.file.sync)
-                self.durable_ms = end_ms
+            await self._write(and_sync=True)
 
     async def close(self) -> None:
         """Put everything on disk; errors as of `flush`."""
@@ -298,8 +306,8 @@ class KeyIndex:
         """
         search = Search(key_hash(topic, key), max_count, begin_ms, end_ms)
         async with self._lock:
-            # On a full disk the newest few keys are not found.
-            with suppress(DiskFullError):
+            # On a full or broken disk the newest few keys are not found.
+            with suppress(DiskFullError, StorageError):
                 await self._link_all()
             files: list[tuple[Held, int | None]] = [(held, None) for held in self._sealed]
             last = self._sealed[-1].header if self._sealed else None

@@ -191,5 +191,5 @@ class Machine:
         text = re.sub(r"192\.168\.0\.\d+", "127.0.0.1", text)
         text = re.sub(r"\b[13]0911\b", str(self._first + 13 + 10 * self._number), text)
         text = text.replace("/opt/ledgermq", str(self._root))
-        conf = f"namesrv-ctl.sh start -c '{self._namesrv_conf}'"
-        return text.replace("namesrv-ctl.sh start", conf)
+        start = 'namesrv-ctl.sh" start'
+        return text.replace(start, f"{start} -c '{self._namesrv_conf}'")

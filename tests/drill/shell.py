@@ -47,6 +47,7 @@ class Shell:
         (self.proc / "self").mkdir(parents=True)
         (self.proc / "self" / "cmdline").touch()
         self.begun: list[int] = []
+        self._terminals: list[int] = []
         # The guides type $ROCKETMQ_HOME without quotes; the checkout's own path may have a blank.
         (folder / "rocketmq").symlink_to(ROOT)
         self.env = os.environ | {
@@ -76,22 +77,27 @@ class Shell:
     def type_at_terminal(self, line: str, cwd: Path, *, hang_up: bool = False) -> str:
         """Run a line at a terminal, where nohup makes its nohup.out; what it printed.
 
-        With `hang_up` the terminal is closed after the line.
+        With `hang_up` the terminal is closed after the line, else when this shell is.
         """
         ours, theirs = pty.openpty()
+        os.set_blocking(ours, False)
         done = subprocess.run(
             ["/bin/sh", "-c", line], cwd=cwd, env=self.env, timeout=120, check=False,
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=hang_up,
         )  # fmt: skip
-        os.set_blocking(ours, False)
         try:
             shown = os.read(ours, 1 << 16).decode()
         except BlockingIOError:
             shown = ""
-        os.close(theirs)
-        os.close(ours)
+        self._terminals += [theirs, ours]
+        if hang_up:
+            self._close_terminals()
         assert done.returncode == 0, shown
         return shown.replace("\r\n", "\n")
+
+    def _close_terminals(self) -> None:
+        while self._terminals:
+            os.close(self._terminals.pop())
 
     def adopt(self) -> list[int]:
         """Take what runs below this folder for begun here; the pids that are new."""
@@ -117,3 +123,4 @@ class Shell:
         for pid in self.begun:
             if not has_ended(pid):
                 os.kill(pid, signal.SIGKILL)
+        self._close_terminals()

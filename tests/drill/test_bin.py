@@ -37,6 +37,14 @@ def test_the_configuration_is_printed(shell: Shell) -> None:
     assert "listenPort=9876" in shell.type("sh bin/mqnamesrv -p", cwd=ROOT)
 
 
+@pytest.mark.parametrize(
+    "conf", sorted(str(p.relative_to(ROOT)) for p in (ROOT / "conf").rglob("broker*.*"))
+)
+def test_each_shipped_file_has_no_mistakes(shell: Shell, conf: str) -> None:
+    shown = shell.type(f"sh bin/mqbroker --check -c {conf} 2>&1", cwd=ROOT)
+    assert f"{conf}: no mistakes" in shown
+
+
 def test_the_name_server_from_its_folder(shell: Shell, namesrv_conf: tuple[Path, int]) -> None:
     conf, port = namesrv_conf
     # The guide leaves the output to nohup.out; a test's goes elsewhere.

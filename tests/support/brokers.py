@@ -259,8 +259,9 @@ async def crash(app: BrokerApp) -> None:
     log._cancel_timers()
     tasks = [
         *app.registrar._tasks,
-        app.exports._task,
+        app.exports._task if app.exports else None,
         app.replica._retaining,
+        app.engine.index._task if app.engine.index else None,
         dispatcher._task,
         dispatcher._flush_task,
     ]

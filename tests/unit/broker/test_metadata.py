@@ -345,10 +345,12 @@ def test_a_table_is_of_its_moment() -> None:
     metadata = applied(TopicPut(topic("T")), GroupPut(group("g")), OffsetsPut({"g": {"T": {0: 9}}}))
     tables = (metadata.topic_table(), metadata.group_table(), metadata.offset_table())
     before = [table.encode() for table in tables]
-    for index, op in enumerate(
-        (OffsetsPut({"g": {"T": {0: 10}}}), TopicDelete("T"), GroupDelete("g", clean_offsets=True)),
-        start=3,
-    ):
+    ops: list[Op] = [
+        OffsetsPut({"g": {"T": {0: 10}}}),
+        TopicDelete("T"),
+        GroupDelete("g", clean_offsets=True),
+    ]
+    for index, op in enumerate(ops, start=3):
         metadata.apply(index, 1, encode_op(op))
     assert [table.encode() for table in tables] == before
 

@@ -135,7 +135,7 @@ def test_the_fullest_disk_counts_and_what_only_root_may_use(
 ) -> None:
     # A twentieth is kept for root: of 1000, 855 are used and 95 can be.
     usage = {"a": (1000, 855, 95), "b": (1000, 100, 900), "c": (0, 0, 0)}
-    monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(*usage[p.name]))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(*usage[p.name]))
     assert disk_used_ratio(Path("a"), Path("b"), Path("c")) == 0.9
     assert disk_used_ratio(Path("c")) == 0.0
 

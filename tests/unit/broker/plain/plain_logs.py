@@ -72,10 +72,12 @@ def mark(
     dispatched_pos: int | None = None,
     times: StoreTimes | None = None,
     disk: Disk | None = None,
+    size: int = SEGMENT_BYTES,
 ) -> None:
     """What a running broker notes now and then."""
     checkpoint = Checkpoint(folder / "checkpoint", disk)
     place = flushed_pos if dispatched_pos is None else dispatched_pos
+    checkpoint.segment_bytes = size
     checkpoint.save(times or checkpoint.times, Mark(flushed_pos, place))
     checkpoint.close()
 

@@ -134,6 +134,11 @@ def test_another_file_size_is_refused(tmp_path: Path) -> None:
     os.truncate(file_of(tmp_path, SEGMENT_BYTES), 100)
     with pytest.raises(CallerError, match="1024 has 100 bytes"):
         open_plain(tmp_path, aborted=True)
+    mark(tmp_path, 0)
+    assert len(reopened(tmp_path)) == 2, "the mark is of this size: the file has lost its end"
+    os.truncate(file_of(tmp_path, 0), 900)
+    with pytest.raises(CallerError, match="0 has 900 bytes"):
+        open_plain(tmp_path, segment_bytes=2 * SEGMENT_BYTES)
 
 
 # --- where it begins ------------------------------------------------------------------------------
@@ -397,11 +402,16 @@ def test_a_log_that_is_gone_is_damage(tmp_path: Path, aborted: bool) -> None:
 
 
 @pytest.mark.parametrize("aborted", [True, False])
-@pytest.mark.parametrize("size", [0, SEGMENT_BYTES])
-def test_a_file_that_lost_its_bytes_is_damage(tmp_path: Path, size: int, aborted: bool) -> None:
+@pytest.mark.parametrize("size", [0, 100, SEGMENT_BYTES])
+@pytest.mark.parametrize("victim", [0, 2, 6])
+def test_a_file_that_lost_its_bytes_is_damage(
+    tmp_path: Path, victim: int, size: int, aborted: bool
+) -> None:
     placed = written(tmp_path)
     mark(tmp_path, placed[-1][0] + SIZE)
-    path = file_of(tmp_path, placed[-1][0])
+    path = file_of(tmp_path, placed[victim][0])
+    if size == SEGMENT_BYTES and victim < 6:
+        pytest.skip("nobody looks there")
     path.write_bytes(bytes(size))
     with pytest.raises(DamagedError, match=f"{path}: damaged at byte"):
         open_plain(tmp_path, aborted=aborted)

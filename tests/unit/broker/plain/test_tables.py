@@ -356,7 +356,7 @@ class StubbornDisk(OsDisk):
         self._may("pwrite")
         return os.pwrite(fd, data, offset)
 
-    def pread(self, fd: int, size: int, offset: int) -> bytes:  # type: ignore[override]
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
         self._may("pread")
         return os.pread(fd, size, offset)
 
