@@ -47,6 +47,9 @@ class SendService:
     config: BrokerConfig
     store_host: bytes
     creating: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    # Sends, and bytes of their bodies, that wait for a topic to be created.
+    waiting: int = 0
+    waiting_bytes: int = 0
 
 
 _Sender = Callable[
@@ -117,10 +120,11 @@ def _with_topic(
             f"topic[{header.topic}] not exist, apply first please! Create it:"
             f" mqadmin updateTopic -t {header.topic} -c {service.config.broker_cluster_name}",
         )
-    return _create_then(service, connection, command, header, wanted, go_on)
+    _create_then(service, connection, command, header, wanted, go_on)
+    return None
 
 
-async def _create_then(
+def _create_then(
     service: SendService,
     connection: Connection,
     command: RemotingCommand,
@@ -128,17 +132,38 @@ async def _create_then(
     wanted: TopicConfig,
     go_on: _Sender,
 ) -> None:
-    """Create the topic once, however many sends ask for it, then send."""
+    """Create the topic once, however many sends ask for it, then send.
+
+    Also for a client that has left meanwhile: a one-way send was taken when it had arrived.
+    """
+    size = len(command.body)
+    if (
+        service.waiting >= service.config.send_queue_capacity
+        or service.waiting_bytes + size > service.config.max_pending_send_bytes
+    ):
+        raise PeerError(ResponseCode.SYSTEM_BUSY, "too many sends wait for their topic; try again")
     task = service.creating.get(header.topic)
     if task is None:
         task = asyncio.get_running_loop().create_task(service.node.put_topic(wanted))
         service.creating[header.topic] = task
         task.add_done_callback(partial(_created, service, header.topic))
-    await asyncio.shield(task)
-    config = service.metadata.topics.get(header.topic)
-    if config is None:
-        raise PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {header.topic} was just deleted")
-    go_on(service, connection, command, header, config)
+    service.waiting += 1
+    service.waiting_bytes += size
+
+    def created(task: "asyncio.Task[None]") -> None:
+        service.waiting -= 1
+        service.waiting_bytes -= size
+        try:
+            if not task.cancelled():
+                task.result()
+            config = service.metadata.topics.get(header.topic)
+            if config is None:
+                raise PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {header.topic} is not there")
+            go_on(service, connection, command, header, config)
+        except PeerError as e:
+            connection.reply(command, response(e.code, e.remark))
+
+    task.add_done_callback(created)
 
 
 def _created(service: SendService, topic: str, task: "asyncio.Task[None]") -> None:

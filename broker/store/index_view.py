@@ -15,6 +15,7 @@ from ledgermq.remoting.errors import LedgerMQError
 from ledgermq.remoting.message_record import MAGIC_V1, Buffer, RecordError, peek_record
 from ledgermq.remoting.message_types import SysFlag
 
+from .index_keys import is_indexed, keys_of
 from .key_index import Found, KeyIndex
 
 log = logging.getLogger(__name__)
@@ -152,8 +153,12 @@ class IndexView:
     # --- the work -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        is_checked = False
         while True:
             try:
+                if not is_checked:
+                    await self._find_missing()
+                    is_checked = True
                 await self._step()
                 self._problem = ""
             except (LedgerMQError, OSError) as e:
@@ -161,6 +166,18 @@ class IndexView:
                     self._problem = str(e)
                     log.warning("no key is indexed at present, another try follows: %s", e)
                 await asyncio.sleep(_RETRY_S)
+
+    async def _find_missing(self) -> None:
+        """A file that somebody removed leaves records with keys between two others.
+
+        The first chunk of each gap tells: most records have keys.
+        """
+        for path, begin, end in self.index.gaps(self._feed.begin_pos):
+            records, _ = await self._feed.records(begin, end)
+            if any(_has_keys(record) for _, record in records):
+                log.warning("before %s a file of the key index is missing", path)
+                self.index.broken = path
+                return
 
     async def _step(self) -> None:
         """Index a chunk, or wait for one."""
@@ -219,6 +236,11 @@ class IndexView:
                     put(topic.decode(), properties, sys_flag, offset, store_ms)
             except (RecordError, UnicodeDecodeError) as e:
                 log.warning("the record at %d is not indexed: %s", offset, e)
+
+
+def _has_keys(record: Buffer) -> bool:
+    topic, properties, sys_flag, _ = _parts(record)
+    return topic != _INTERNAL_TOPIC and is_indexed(sys_flag) and bool(keys_of(properties))
 
 
 def _parts(record: Buffer) -> tuple[bytes, bytes, int, int]:

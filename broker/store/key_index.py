@@ -330,6 +330,21 @@ class KeyIndex:
                 if self._disk.exists(file.path):  # else it was removed meanwhile
                     self._blame(file, e)
 
+    def gaps(self, begin_pos: int) -> list[tuple[Path, int, int]]:
+        """(file, from, to) where no record between the physical offsets may have keys.
+
+        That is before each file and after the one before it, or the log's begin.
+        """
+        held = [*self._sealed]
+        if self._builder is not None:
+            held.append(Held(self._builder.file, self._builder.header))
+        found: list[tuple[Path, int, int]] = []
+        for file, header in held:
+            if begin_pos < header.begin_pos:
+                found.append((file.path, begin_pos, header.begin_pos))
+            begin_pos = max(begin_pos, header.end_pos + 1)
+        return found
+
     def _blame(self, file: IndexFile, error: StorageError) -> None:
         if self.broken is None or file.path < self.broken:
             log.warning("the key index is incomplete until it is made again: %s", error)

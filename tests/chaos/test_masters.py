@@ -40,6 +40,12 @@ def goes_round(queues: list[tuple[str, int]]) -> bool:
     return queues == [QUEUES[(start + i) % len(QUEUES)] for i in range(len(queues))]
 
 
+@pytest.fixture(autouse=True)
+def quick_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client looks at its routes, and sees a new master, every 30 s; here every second."""
+    monkeypatch.setattr(instance, "ROUTE_REFRESH_S", 1.0)
+
+
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Masters]:
     """Two masters and two name servers, configured as the guide does."""
@@ -100,12 +106,6 @@ def test_what_a_stopped_master_held_is_consumed_once_when_it_is_back(walk: Maste
 
 
 @pytest.fixture
-def quick_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client looks at its routes, and sees a new master, every 30 s; here every second."""
-    monkeypatch.setattr(instance, "ROUTE_REFRESH_S", 1.0)
-
-
-@pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Addresses that clients of this process asked for a connection to, in order."""
     addresses: list[str] = []
@@ -120,7 +120,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_master_killed_under_load_and_its_return(
-    tmp_path: Path, quick_routes: None, dialled: list[str]
+    tmp_path: Path, dialled: list[str]
 ) -> None:
     """No send fails; what the killed master held is consumed once; new sends reach it again."""
     with Masters(tmp_path, extra_conf=SYNC) as masters:
@@ -150,9 +150,7 @@ async def test_a_master_killed_under_load_and_its_return(
         assert sends.longest_gap_s() < 2.0
 
 
-async def test_every_acknowledged_message_outlives_the_kill_of_both(
-    tmp_path: Path, quick_routes: None
-) -> None:
+async def test_every_acknowledged_message_outlives_the_kill_of_both(tmp_path: Path) -> None:
     """SYNC_FLUSH and kill -9 of both masters at once: each SEND_OK is found where it said."""
     with Masters(tmp_path, extra_conf=SYNC) as masters:
         async with sending(masters.name_server, TOPIC, WORKERS) as sends:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ledgermq.broker.topics import INTERNAL_TOPIC
+from ledgermq.remoting.bodies.registration import TopicConfig
+from ledgermq.remoting.client import RemotingClient
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import RemotingCommand, request
 from ledgermq.remoting.headers.send import SendMessageRequestV2
@@ -344,6 +346,49 @@ async def test_many_first_sends_create_the_topic_once(tmp_path: Path) -> None:
         assert {r.code for r in replies} == {0}
         assert sorted(int(r.ext["queueOffset"]) for r in replies) == list(range(50))
         assert app.metadata.topic_version == version + 1
+
+
+async def test_one_way_sends_wait_for_their_topic_though_the_client_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Brokers(tmp_path) as group:
+        app = await group.leader()
+        put, may_go_on = app.node.put_topic, asyncio.Event()
+
+        async def slow(config: TopicConfig) -> None:
+            await may_go_on.wait()
+            await put(config)
+
+        monkeypatch.setattr(app.node, "put_topic", slow)
+        client = RemotingClient()
+        for i in range(20):
+            await client.oneway(app.config.address, send_request("New", b"%d" % i))
+        await client.close()
+        await until(lambda: not app._listener.connections - {None}, what="the client is gone")
+        may_go_on.set()
+        await until(lambda: app.reader.max_offset("New", 0) == 20, what="all are stored")
+        assert [m.body for m in await stored(group, "New")] == [b"%d" % i for i in range(20)]
+
+
+async def test_sends_that_wait_for_a_topic_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Brokers(tmp_path, max_pending_send_bytes=1 << 20) as group:
+        app = await group.leader()
+        put, may_go_on = app.node.put_topic, asyncio.Event()
+
+        async def slow(config: TopicConfig) -> None:
+            await may_go_on.wait()
+            await put(config)
+
+        monkeypatch.setattr(app.node, "put_topic", slow)
+        body = bytes(300 << 10)
+        asked = [asyncio.create_task(group.ask(app, send_request("New", body))) for _ in range(5)]
+        done, _ = await asyncio.wait(asked[3:], return_when=asyncio.ALL_COMPLETED)
+        assert {task.result().code for task in done} == {2}
+        may_go_on.set()
+        assert [(await task).code for task in asked[:3]] == [0, 0, 0]
+        assert (await group.ask(app, send_request("New", body))).code == 0
 
 
 async def test_creating_can_be_forbidden(tmp_path: Path) -> None:

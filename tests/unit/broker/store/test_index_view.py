@@ -202,6 +202,33 @@ async def test_damage_is_mended(start: Open, tmp_path: Path) -> None:
     assert contents(tmp_path / "index") == right
 
 
+@pytest.mark.parametrize("which", [0, 1])
+async def test_a_file_that_is_missing_is_noticed(
+    start: Open, tmp_path: Path, which: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed = ListFeed([record("k") for _ in range(70)])
+    feed.all[0] = feed.all[20] = feed.all[21] = record("k", INTERNAL_TOPIC)
+    view = await start(feed)
+    view.applied_to(feed.end)
+    await found(view, "")
+    await view.close()
+    right = contents(tmp_path / "index")
+    assert len(right) > 3
+    view = await start(feed)
+    view.applied_to(feed.end)
+    assert len(await found(view, "k")) == 67
+    await view.close()
+    assert "missing" not in caplog.text
+
+    (tmp_path / "index" / sorted(right)[which]).unlink()
+    view = await start(feed)
+    view.applied_to(feed.end)
+    assert len(await found(view, "k")) == 67
+    await view.close()
+    assert contents(tmp_path / "index") == right
+    assert "is missing" in caplog.text
+
+
 async def test_an_emptied_log(start: Open) -> None:
     feed = ListFeed([record("k") for _ in range(50)])
     view = await start(feed)
