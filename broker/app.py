@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.raft.effects import Role
@@ -299,7 +298,7 @@ class BrokerApp:
         return self.config.follower_broker_id if self._took_part else None
 
     def _disk_used_ratio(self) -> float:
-        return disk_used_ratio(*_stored_in(self.config))
+        return disk_used_ratio(*self.config.folders_on_disk)
 
     def _store_info(self) -> StoreInfo:
         return StoreInfo(
@@ -307,15 +306,6 @@ class BrokerApp:
             disk_used_ratio=self._disk_used_ratio(),
             pending_sends=self.node.pending_count,
         )
-
-
-def _stored_in(config: BrokerConfig) -> set[Path]:
-    """The folders of the log and of everything else; those above that are not there yet."""
-    data = config.dledger_data_dir if config.in_group else config.commit_log_dir
-    found = set()
-    for folder in (config.store_path_root_dir, data):
-        found.add(next(f for f in (folder, *folder.parents) if f.exists()))
-    return found
 
 
 def _refuse_foreign_store(config: BrokerConfig) -> None:

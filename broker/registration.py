@@ -130,6 +130,7 @@ class Registrar:
             broker_name=self._config.broker_name,
             broker_addr=self.address,
             cluster_name=self._config.broker_cluster_name,
+            # Nobody listens there; 5.x wants an address.
             ha_server_addr=f"{self._config.broker_ip1}:{self._config.listen_port + 1}",
             broker_id=broker_id,
             compressed=False,

@@ -239,7 +239,10 @@ class IndexView:
 
 
 def _has_keys(record: Buffer) -> bool:
-    topic, properties, sys_flag, _ = _parts(record)
+    try:
+        topic, properties, sys_flag, _ = _parts(record)
+    except RecordError:
+        return False
     return topic != _INTERNAL_TOPIC and is_indexed(sys_flag) and bool(keys_of(properties))
 
 

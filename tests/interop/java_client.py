@@ -3,7 +3,7 @@
 import json
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -163,13 +163,30 @@ class Session:
 
     def wait(self, label: str, timeout_s: float = 30.0) -> None:
         """Until a step has ended."""
+        self.until(
+            lambda: any(e["event"] == "end" and e["step"] == label for e in self.report.events),
+            timeout_s,
+            f"the end of step {label}",
+        )
 
-        def over() -> bool:
-            if self._process.poll() is not None:
-                raise JavaClientError(f"the JVM ended:\n{self.report.output}")
-            return any(e["event"] == "end" and e["step"] == label for e in self.report.events)
+    def until(self, predicate: Callable[[], object], timeout_s: float, what: str) -> None:
+        """Until `predicate()` is true.
 
-        wait_until(over, timeout_s, f"the end of step {label}")
+        Raises:
+            JavaClientError: it is not in time, or the JVM has ended; with all that was printed.
+        """
+
+        def met() -> object:
+            return self._process.poll() is not None or predicate()
+
+        try:
+            wait_until(met, timeout_s, what)
+        except JavaClientError:
+            raise
+        except AssertionError as e:
+            raise JavaClientError(f"{e}\n{self.report.output}") from None
+        if not predicate():
+            raise JavaClientError(f"the JVM ended before {what}:\n{self.report.output}")
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None

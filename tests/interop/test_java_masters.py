@@ -112,21 +112,21 @@ def _stream(session: Session, seen: Walk, topic: str, end: End) -> None:
     report, masters = seen.report, seen.masters
     session.begin(f"consume,as=follow,topic={topic},group=Once_{topic},count=0")
     session.begin(f"stream,as={STREAM},topic={topic},poll=500")
-    wait_until(lambda: len(seen.sent(STREAM)) >= SOME, 20, "the stream to flow")
+    session.until(lambda: len(seen.sent(STREAM)) >= SOME, 20, "the stream to flow")
     leaving = len(seen.sent(STREAM))
     end(masters[B])
     gone = len(seen.sent(STREAM))
-    wait_until(lambda: len(seen.sent(STREAM)) >= gone + SOME, 30, "sends without broker-b")
+    session.until(lambda: len(seen.sent(STREAM)) >= gone + SOME, 30, "sends without broker-b")
     seen.turns = [leaving, gone, len(seen.sent(STREAM))]
     masters.restart(masters[B])
-    wait_until(
+    session.until(
         lambda: [b for b, _ in seen.sent(STREAM)[seen.turns[-1] :]].count(B) >= SOME,
         30,
         "sends to broker-b",
     )
     session.end(STREAM)
     bodies = {e["body"] for e in report.of("sent", STREAM)}
-    wait_until(
+    session.until(
         lambda: bodies <= {e["body"] for e in report.of("received", "follow")},
         60,
         "every acknowledged message to be consumed",
@@ -140,7 +140,7 @@ def _held_messages(session: Session, seen: Walk, topic: str, end: End) -> None:
     session.run(f"produce,as=held,topic={topic},count=8")
     end(masters[B])
     session.begin(f"consume,as=late,topic={topic},group=Late_{topic},count=8,linger=1000")
-    wait_until(lambda: len(report.of("received", "late")) >= 4, 30, "what broker-a has")
+    session.until(lambda: len(report.of("received", "late")) >= 4, 30, "what broker-a has")
     seen.while_gone = report.bodies("received", "late")
     masters.restart(masters[B])
     session.wait("late", 60)

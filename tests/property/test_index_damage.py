@@ -85,7 +85,7 @@ async def mended(index: KeyIndex, position: int) -> None:
 
 def harm_all(where: Path, harm: list[tuple[str, float, float, int]]) -> None:
     for kind, which, at, bit in harm:
-        files = sorted(where.iterdir())
+        files = [path for path in sorted(where.iterdir()) if path.stat().st_size]
         if files:
             damage(files[int(which * len(files))], kind, at, bit)
 

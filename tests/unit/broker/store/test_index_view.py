@@ -55,7 +55,7 @@ class ListFeed:
             raise self.failures.pop(0)
         if self.is_stuck:
             return [], pos
-        first = (max(pos, self.begin_pos) - 100) // 10
+        first = (max(pos, self.begin_pos) - 100 + 9) // 10
         last = min(first + self.chunk, (end - 100 + 9) // 10)
         return [(100 + 10 * n, self.all[n]) for n in range(first, last)], 100 + 10 * last
 
