@@ -130,8 +130,11 @@ status() {
         say "No $what of this folder runs."
         return "$EXIT_NOT_RUNNING"
     fi
-    booted_at 0 || address="port unknown: no boot line in nohup.out"
-    say "The $what of this folder runs: pid $pid, $address$(describe_running)"
+    if booted_at 0; then
+        say "The $what of this folder runs: pid $pid, $address$(describe_running)"
+    else
+        say "The $what of this folder runs: pid $pid. Its address stood in nohup.out, which is gone."
+    fi
 }
 
 # refuse_more WORD...: stop and status take no further arguments.

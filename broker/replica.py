@@ -126,6 +126,7 @@ class Replica:
             on_role=self._on_role,
             on_commit=self._on_commit,
             on_append_failed=self.node.on_append_failed,
+            on_hand_over=self.node.flush_offsets,
             on_transfer_ended=self._events.on_transfer_ended,
             make_noop=self.node.make_noop,
             on_seeded=self._on_seeded,
@@ -167,7 +168,7 @@ class Replica:
                 f" {e.strerror or e}. See who holds it: lsof -i:{port}"
             ) from e
         self.dispatcher.committed(self.log.core.commit)
-        self._retention.gauge.measure()
+        self._retention.measure()
         self._retaining = asyncio.get_running_loop().create_task(self._retain())
 
     async def _retain(self) -> None:
@@ -177,7 +178,7 @@ class Replica:
             try:
                 if self.index is not None:
                     await self.index.remove_below(self.log.begin.pos)
-                self._retention.gauge.measure()
+                self._retention.measure()
                 if self.node.ready:
                     await self._retention.check()
             except StorageError as e:

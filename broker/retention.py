@@ -10,6 +10,7 @@ newest message in it, by the store time in the log: the files' own times differ 
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,8 +146,8 @@ class Retention:
     """The ready leader's look at the log, every few seconds.
 
     Attributes:
-        gauge: says whether writes are to be refused; every node may `measure`, leader or not, for
-            a new leader must know at once.
+        gauge: says whether writes are to be refused: here it is the own disk that counts. Every
+            node is to `measure`, leader or not: a new leader must know at once.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class Retention:
             config: of this broker.
             metadata: knows the begin that was decided last.
             applied: the highest index dispatched here.
-            disk_used_ratio: how full the fullest disk is, 0 to 1.
+            disk_used_ratio: how full this node's fullest disk is, 0 to 1.
             append: puts a `LogBegin` with this index into the log.
             hour_of: ms since 1970 -> hour of the day, local.
         """
@@ -181,13 +182,21 @@ class Retention:
         # First index of a whole file -> store time of its last message.
         self._last_ms: dict[int, int] = {}
 
+    def measure(self) -> None:
+        """Look how full the own disk is, and tell the log, which compares it with the others'."""
+        used_ratio = self.gauge.measure()
+        # Up: above a limit of whole percents here is above it for the leader too.
+        self._log.report_disk(min(math.ceil(used_ratio * 100), 100))
+
     async def check(self) -> None:
         """Ask the group for a later begin if it is time; by the ready leader only.
 
         Raises:
             StorageError: the log cannot be read.
         """
-        used_ratio, now_ms = self.gauge.measure(), self._log.host.wall_ms()
+        self.measure()
+        used_ratio = self._log.fullest_disk_percent() / 100
+        now_ms = self._log.host.wall_ms()
         segments = await self._segments()
         times = [last_ms for _, last_ms in segments]
         count = self._rules.files_to_go(times, now_ms, self._hour_of(now_ms), used_ratio)

@@ -8,6 +8,7 @@ from ledgermq.remoting.errors import StorageError
 
 from .errors import CallerError, DiskFullError, InvariantError
 from .flusher import Flusher
+from .ids import NodeId
 from .member import ServerCallbacks, ServerConfig
 from .raft import effects as fx
 from .raft import events as ev
@@ -65,6 +66,12 @@ class Appends:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_staged)
         return index
+
+    def hand_over(self, target: NodeId | None) -> None:
+        """See `LogServer.transfer`; what is staged goes first, and so does the broker's last."""
+        self._callbacks.on_hand_over()
+        self._flush_staged()
+        self._step(ev.TransferRequested(target))
 
     def append_noop(self, e: fx.AppendNoop) -> None:
         """Append one entry that changes nothing, unless the term has ended meanwhile."""

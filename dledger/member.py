@@ -38,6 +38,8 @@ class ServerCallbacks:
         on_role: role, term or leader changed; leaving LEADER drops staged entries.
         on_commit: entries up to this index are committed.
         on_append_failed: what was staged is not in the log.
+        on_hand_over: leadership is about to be handed over: stage what must go before; what is
+            staged later is not taken over.
         on_transfer_ended: a hand-over failed, for this reason; take sends again.
         make_noop: (term, index) of a new leader's first entry -> its record's length in bytes,
             and a function from its physical offset to the record.
@@ -48,6 +50,7 @@ class ServerCallbacks:
     on_role: Callable[[Role, int, NodeId | None], None]
     on_commit: Callable[[int], None]
     on_append_failed: Callable[[Exception], None]
+    on_hand_over: Callable[[], None]
     on_transfer_ended: Callable[[str], None]
     make_noop: Callable[[int, int], tuple[int, Callable[[int], bytes]]]
     on_seeded: Callable[[Snapshot], None]

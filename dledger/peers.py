@@ -48,6 +48,7 @@ class Peers:
             store_id=store_id,
             segment_bytes=segment_bytes,
             address=address,
+            members=";".join(sorted(members)),
         )
         self._control: dict[NodeId, OutgoingLink] = {}
         self._data: dict[NodeId, OutgoingLink] = {}
@@ -121,6 +122,12 @@ class Peers:
         mine = self._hello
         if hello.group != mine.group:
             return f"it is of group {hello.group!r}, this node of {mine.group!r} (dLegerGroup)"
+        if hello.members != mine.members:
+            return (
+                f"{hello.sender} counts {hello.members} as members of the group, {self._self_id}"
+                f" counts {mine.members}: make dLegerPeers the same on all nodes of the group, and"
+                " restart them"
+            )
         if hello.sender not in self._members or hello.sender == self._self_id:
             known = ";".join(sorted(self._members))
             return f"its id {hello.sender!r} is not another of this group's {known} (dLegerPeers)"

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ledgermq.remoting.errors import FrameError, StorageError
+from ledgermq.remoting.errors import StorageError
 
 from .appends import Appends
 from .errors import DamagedError, DiskFullError
@@ -25,9 +25,8 @@ from .raft.core import RaftCore
 from .raft.effects import Effect, Role
 from .raft.log_view import LogView
 from .raft.messages import Push, Seed, SeedReply
-from .rpc import codec
 from .rpc.codec import Frame
-from .rpc.plausible import refuse_impossible
+from .rpc.plausible import checked_message
 from .seeding import Seeding
 from .store import entry
 from .store.begin import Begin
@@ -255,7 +254,15 @@ class LogServer:
 
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over; `on_role` tells when it is gone."""
-        self._step(ev.TransferRequested(target))
+        self._appends.hand_over(target)
+
+    def report_disk(self, percent: int) -> None:
+        """Note how full the own disk is, 0 to 100; the leader is told with every heartbeat."""
+        self._step(ev.DiskMeasured(percent))
+
+    def fullest_disk_percent(self) -> int:
+        """How full the fullest disk is: the own one, and a leader's followers' heard lately."""
+        return self.core.fullest_disk_percent
 
     def cached_entries(self, first: int, last: int, max_bytes: int) -> tuple[bytes, int] | None:
         """Entries from memory; see `Ledger.read_entries`."""
@@ -351,15 +358,8 @@ class LogServer:
     # --- the follower's side ------------------------------------------------------------------
 
     def _on_frame(self, peer: NodeId, frame: Frame) -> None:
-        message = codec.message_of(frame)
-        if message.sender != peer:
-            raise FrameError(f"{peer} sent a message of {message.sender}")
-        refuse_impossible(self.core, message)
-        if isinstance(message, Push):
-            codec.check_push(message, frame.payload)
-            self._payload = frame.payload
-        elif isinstance(message, Seed):
-            codec.check_seed(message, frame.payload)
+        message = checked_message(self.core, peer, frame)
+        if isinstance(message, Push | Seed):
             self._payload = frame.payload
         elif isinstance(message, SeedReply):
             self._seeding.on_reply(message)
@@ -392,5 +392,6 @@ _EFFECTS: dict[type, Callable[[LogServer, Any], None]] = {
     fx.AppendNoop: lambda s, e: s._appends.append_noop(e),
     fx.Commit: lambda s, e: s._callbacks.on_commit(e.index),
     fx.RoleChanged: LogServer._role_changed,
+    fx.TransferWanted: lambda s, e: s.transfer(e.target),
     fx.TransferEnded: LogServer._transfer_ended,
 }

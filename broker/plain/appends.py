@@ -26,7 +26,7 @@ from .places import Places
 
 log = logging.getLogger(__name__)
 
-_DOES_NOT_WAIT = b"WAIT\x01false"
+_WAIT = b"WAIT\x01"
 
 
 class View(Protocol):
@@ -34,6 +34,9 @@ class View(Protocol):
 
     def reach(self, pos: int) -> None:
         """Records up to byte `pos` may be seen."""
+
+    def dropped(self, end: int) -> None:
+        """What was staged behind `end` will never be there."""
 
 
 class PlainAppends:
@@ -94,6 +97,11 @@ class PlainAppends:
         self._closed = False
         self._syncing = Places()
 
+    @property
+    def written_end(self) -> int:
+        """Byte after the last record that is written."""
+        return self._log.end_pos
+
     # --- appending ----------------------------------------------------------------------------
 
     def reserve(self, record_bytes: int) -> int:
@@ -115,7 +123,7 @@ class PlainAppends:
             return self.placing.place(message, on_done)
         waiter = _Waiter(on_done, self._mono_ms() + self._timeout_ms)
         waiter.result = self.placing.place(message, waiter)
-        if _DOES_NOT_WAIT in message.properties:
+        if _does_not_wait(message.properties):
             self._early.append(waiter)
         else:
             self._waiters.append(waiter)
@@ -129,10 +137,9 @@ class PlainAppends:
         try:
             end = self._log.write_staged()
         except DiskFullError as e:
-            self.staged_end = self._log.end_pos
-            self._early.clear()
             refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {e}")
             self.placing.fail_after(self._log.end_pos, refusal)
+            self._forget_staged()
             return
         except StorageError as e:
             self._on_failure(e)
@@ -144,6 +151,12 @@ class PlainAppends:
         early, self._early = self._early, []
         for waiter in early:
             waiter.answer()
+
+    def _forget_staged(self) -> None:
+        self._log.drop_staged()
+        self.staged_end = self._log.end_pos
+        self._early.clear()
+        self._view.dropped(self.staged_end)
 
     # --- what becomes of it -------------------------------------------------------------------
 
@@ -188,16 +201,36 @@ class PlainAppends:
         self._arm()
 
     def halt(self) -> None:
-        """Write and answer nothing more."""
+        """Write and answer nothing more; what is written is still put on disk."""
+        if self._closed:
+            return
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._waiters.clear()
+        self._forget_staged()
+
+    def fail(self) -> None:
+        """Nothing more gets to the disk."""
         self._syncing.stop()
 
     def close(self) -> None:
         """Finish the sync under way, after `halt`."""
         self.flusher.close()
+        self._syncing.stop()
+
+
+def _does_not_wait(properties: bytes) -> bool:
+    """Whether the producer does not care for the disk. Source: Message.isWaitStoreMsgOK.
+
+    There a value that is not "true" counts as false; of a repeated name the last one counts.
+    """
+    at = properties.rfind(b"\x02" + _WAIT) + 1
+    if at == 0 and not properties.startswith(_WAIT):
+        return False
+    value = properties[at + len(_WAIT) :].split(b"\x02", 1)[0]
+    return value.lower() != b"true"
 
 
 class _Waiter:

@@ -2,19 +2,24 @@
 
 Invariants: each record is dispatched once; nothing is dispatched that must not be seen yet; a
 record's queue offset is its queue's next, or the node stops. Only while the queues are brought up
-to an older log may a queue begin anew: upstream numbers from 0 again when a topic is deleted and
-made again, and the log remembers both.
+to an older log may a queue begin anew, at 0: so upstream numbers a topic that is deleted and made
+again, and the log remembers both. Another offset means that the queues are wrong, unless they are
+made from the whole log.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from ledgermq.broker.metadata import Metadata
+from ledgermq.broker.store.consume_queue import ConsumeQueue
 from ledgermq.broker.store.dispatch import Arrivals
 from ledgermq.broker.store.queue_table import ConsumeQueues
 from ledgermq.broker.store.tags_codes import TagsCodes, is_queued
+from ledgermq.broker.topics import topic_name_problem
+from ledgermq.dledger.errors import DiskFullError
 from ledgermq.remoting.errors import LedgerMQError, StorageError
 from ledgermq.remoting.message_record import RecordPeek, peek_record
 
@@ -25,6 +30,12 @@ from .places import Places
 log = logging.getLogger(__name__)
 
 _PROGRESS_S = 2.0
+# Units that wait in memory for a write, all queues together, while they are brought up.
+_WAITING_UNITS = 500_000
+
+
+class WrongQueuesError(StorageError):
+    """The queues do not go on where the log does: they must be made from the whole log."""
 
 
 class PlainDispatcher:
@@ -36,6 +47,7 @@ class PlainDispatcher:
         applied: byte of the log up to which records are dispatched.
         last_store_ms: latest store time dispatched, ms since 1970.
         serving: whether the queues may be read.
+        given_up: the queues are wrong; the next start is to make them anew.
         units: added to queues since the start.
     """
 
@@ -48,9 +60,9 @@ class PlainDispatcher:
         threads: Executor,
         *,
         applied: int,
+        last_store_ms: int,
         on_applied: Callable[[int, Arrivals], None],
         on_failure: Callable[[Exception], None],
-        on_given_up: Callable[[], None],
     ) -> None:
         """Go on at `applied`.
 
@@ -61,9 +73,9 @@ class PlainDispatcher:
             deleted: place in the log below which records of a topic are not dispatched.
             threads: read what is not in memory.
             applied: byte of the log.
+            last_store_ms: store time of a record before that.
             on_applied: everything up to this byte is visible; the arrivals by queue.
             on_failure: the node must stop.
-            on_given_up: the queues are wrong; the next start is to make them anew.
         """
         self._log = commit_log
         self.queues = queues
@@ -71,11 +83,12 @@ class PlainDispatcher:
         self._deleted = deleted
         self._threads = threads
         self.applied = applied
-        self.last_store_ms = 0
+        self.last_store_ms = last_store_ms
         self.serving = False
+        self.given_up = False
         self._on_applied = on_applied
         self._on_failure = on_failure
-        self._on_given_up = on_given_up
+        self._is_whole = False
         self._codes = TagsCodes()
         self._target = applied
         self._scheduled = False
@@ -87,22 +100,31 @@ class PlainDispatcher:
 
     # --- the start ----------------------------------------------------------------------------
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, *, is_whole: bool) -> None:
         """Dispatch what the log holds already, then serve.
 
+        Args:
+            is_whole: from the log's begin on, into empty queues.
+
         Raises:
+            WrongQueuesError: the queues are not those of this log.
             StorageError: the log cannot be read.
         """
+        self._is_whole = is_whole
         loop = asyncio.get_running_loop()
-        start, told_s = self.applied, loop.time()
-        while self.applied < self._log.end_pos:
+        start, told_s, written = self.applied, loop.time(), self.units
+        self._target = self._log.end_pos
+        while self.applied < self._target:
             data = await loop.run_in_executor(self._threads, self._log.read_records, self.applied)
-            self._apply(data, {}, anew=True)
+            self._apply(data, {})
+            if self.units - written > _WAITING_UNITS:
+                written = self.units
+                with suppress(DiskFullError):  # they wait on
+                    self.queues.flush(len(self.queues.dirty))
             if loop.time() - told_s > _PROGRESS_S:
                 told_s = loop.time()
-                done, size = self.applied - start, self._log.end_pos - start
+                done, size = self.applied - start, self._target - start
                 log.info("queues are brought up to the log: %d of %d bytes", done, size)
-        self._target = self.applied
         self.serving = True
 
     # --- following ----------------------------------------------------------------------------
@@ -137,7 +159,7 @@ class PlainDispatcher:
     def _dispatch(self, data: bytes) -> None:
         arrivals: Arrivals = {}
         try:
-            self._apply(data, arrivals, anew=False)
+            self._apply(data, arrivals)
         except (LedgerMQError, OSError, ValueError) as e:
             self.fail(e)
             return
@@ -146,46 +168,65 @@ class PlainDispatcher:
         if self.applied < self._target:
             self.reach(self._target)
 
-    def _apply(self, data: bytes, arrivals: Arrivals, *, anew: bool) -> None:
+    def _apply(self, data: bytes, arrivals: Arrivals) -> None:
         start = self.applied
         if scan.is_blank(data):
             self.applied = scan.next_file(start, self._log.segment_bytes)
             return
-        end = self._log.end_pos if anew else self._target
         for at, size in scan.walk(data, start):
             pos = start + at
-            if pos + size > end:
+            if pos + size > self._target:
                 break
-            self._place(pos, peek_record(data, at), arrivals, anew=anew)
+            self._place(pos, peek_record(data, at), arrivals)
             self.applied = pos + size
         if self.applied == start:
             raise self._log.damaged(start, "no record begins here")
 
-    def _place(self, pos: int, peek: RecordPeek, arrivals: Arrivals, *, anew: bool) -> None:
+    def _place(self, pos: int, peek: RecordPeek, arrivals: Arrivals) -> None:
         self.last_store_ms = max(self.last_store_ms, peek.store_timestamp_ms)
         if not is_queued(peek.sys_flag):
             return
-        topic = peek.topic.decode()
+        topic = peek.topic.decode(errors="replace")
         if pos < self._deleted(topic):
+            return
+        if not self.serving and not self._can_be(topic, peek.queue_id):
+            log.warning("the record at byte %d is in no queue: topic %.100r", pos, topic)
             return
         queue = self.queues.get(topic, peek.queue_id)
         if peek.queue_offset != queue.max_offset:
-            where = f"{topic}/{peek.queue_id}"
-            if not anew:
-                raise StorageError(
-                    f"the record at byte {pos} has offset {peek.queue_offset}, queue {where} goes"
-                    f" on at {queue.max_offset}. Start this broker again: it looks at its queues"
-                )
-            if queue.max_offset:
-                log.warning(
-                    "queue %s goes on at %d, not at %d: its topic was deleted and made again",
-                    where, peek.queue_offset, queue.max_offset,
-                )  # fmt: skip
-            queue.reset(peek.queue_offset)
+            self._begin_anew(queue, pos, peek.queue_offset)
         code = self._codes.of(peek.properties)
         self.queues.append(queue, pos, peek.size, code)
         self.units += 1
         arrivals.setdefault((topic, peek.queue_id), []).append(code)
+
+    def _can_be(self, topic: str, queue_id: int) -> bool:
+        """Whether there can be such a queue; its name becomes that of a folder."""
+        known = topic in self.metadata.topics
+        return queue_id >= 0 and (known or topic_name_problem(topic) is None)
+
+    def _begin_anew(self, queue: ConsumeQueue, pos: int, offset: int) -> None:
+        """The record at `pos` does not have its queue's next offset."""
+        what = (
+            f"the record at byte {pos} has offset {offset}, queue"
+            f" {queue.folder.parent.name}/{queue.folder.name} goes on at {queue.max_offset}"
+        )
+        if self.serving:
+            raise StorageError(f"{what}. Start this broker again: it looks at its queues")
+        if queue.max_offset == 0 and self._is_whole:
+            pass  # what was before it is removed
+        elif offset == 0:
+            log.warning("%s: its topic was deleted and made again", what)
+        elif self._is_whole:
+            log.error("%s: messages are missing, those before them cannot be read", what)
+        else:
+            raise WrongQueuesError(what)
+        queue.reset(offset)
+
+    def dropped(self, end: int) -> None:
+        """See `View.dropped`."""
+        self._waiting.nothing_behind(end)
+        self._waiting.reached(self.applied)
 
     async def dispatched(self, pos: int) -> None:
         """Wait until the records up to byte `pos` are in their queues.
@@ -212,7 +253,7 @@ class PlainDispatcher:
         """A queue led to something else than its message: the next start makes all of them anew."""
         if not self._stopped:
             self.serving = False
-            self._on_given_up()
+            self.given_up = True
             self.fail(
                 StorageError(f"{what}. Start this broker again: its queues are made from the log")
             )

@@ -79,8 +79,11 @@ class PlainKeeper:
         self._saved_units = self._synced_units = dispatcher.units
         self._saved_s = self._synced_s = 0.0
         self._told_full = False
+        self._pause_s = config.delete_consume_queue_files_interval_ms / 1000
         self._stopping = False
         self._wake = asyncio.Event()
+        # Held while queue files go, one after the other.
+        self._trimming = asyncio.Lock()
         # Held while files are written, synced or removed.
         self._busy = asyncio.Lock()
 
@@ -88,9 +91,7 @@ class PlainKeeper:
         """Keep, until stopped or a failure."""
         self._saved_s = self._synced_s = self._now_s()
         while not self._stopping:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_s):
-                    await self._wake.wait()
+            await self._pause(self._interval_s)
             try:
                 async with self._busy:
                     await self._round()
@@ -103,8 +104,14 @@ class PlainKeeper:
                 self._on_failure(e)
                 return
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until the stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
     def stop(self) -> None:
-        """Let `run` end after what it is doing."""
+        """Let `run` and `trim` end after what they are doing."""
         self._stopping = True
         self._wake.set()
 
@@ -152,6 +159,8 @@ class PlainKeeper:
         await self._appends.durable(pos)
         flushed = self._appends.flusher.synced_pos
         times = StoreTimes(physic_ms=store_ms, logics_ms=store_ms, index_ms=self._index_ms())
+        if dispatcher.given_up:
+            return  # nobody is to rely on these queues
         await self._queues.in_thread(self._state.save, pos, rows, store_ms)
         await self._queues.in_thread(self._checkpoint.save, times, Mark(flushed, pos))
         self.saved_pos, self._saved_units, self._saved_s = pos, units, self._now_s()
@@ -159,10 +168,24 @@ class PlainKeeper:
     # --- letting go ---------------------------------------------------------------------------
 
     async def trim(self) -> None:
-        """The log has lost its oldest files: so do the queues."""
-        async with self._busy:
-            await trim(self._queues, self._log.begin_pos)
-            await self._queues.remove_below()
+        """The log has lost its oldest files: so do the queues.
+
+        Their new bounds are kept before: a start must not look for units that are gone. The files
+        go one by one, `deleteConsumeQueueFilesInterval` apart.
+        """
+        async with self._trimming:
+            async with self._busy:
+                await trim(self._queues, self._log.begin_pos)
+                gone = await self._queues.files_below()
+                if gone:
+                    # On a full disk they go all the same: the next start may have more to do.
+                    with suppress(DiskFullError):
+                        await self._save()
+            for queue, path in gone:
+                if self._stopping:
+                    return
+                await self._queues.remove_file(queue, path)
+                await self._pause(self._pause_s)
 
     async def remove_topic(self, name: str) -> None:
         """Remove the queues of a deleted topic."""

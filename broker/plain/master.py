@@ -6,10 +6,11 @@ The counterpart of `broker.replica`: a broker puts its listeners around either.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.engine import EngineEvents
-from ledgermq.broker.metadata import Metadata, TopicPut, encode_op
+from ledgermq.broker.metadata import Metadata
 from ledgermq.broker.record_builder import RecordBuilder
 from ledgermq.broker.stats import BrokerStats
 from ledgermq.broker.store.dispatch import Arrivals
@@ -17,23 +18,23 @@ from ledgermq.broker.store.index_view import IndexView
 from ledgermq.broker.store.key_index import KeyIndex
 from ledgermq.broker.store.queue_table import ConsumeQueues
 from ledgermq.broker.store.reader import MessageReader
-from ledgermq.broker.topics import PERM_RW, system_topics
 from ledgermq.dledger.disk import ensure_folder
+from ledgermq.dledger.errors import DiskFullError
 from ledgermq.dledger.host import Host
 from ledgermq.dledger.store.life import LifeFile
-from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.errors import CallerError, LedgerMQError
 
 from .appends import PlainAppends
 from .checkpoint import Checkpoint
 from .dispatch import PlainDispatcher
 from .feed import PlainFeed
-from .keeper import PlainKeeper, trim
+from .keeper import PlainKeeper
 from .node import PlainNode
-from .queue_state import QueueState, rows_in
+from .queue_state import QueueState
 from .recovery import open_commit_log
 from .retention import ReadsUnderWay, Retention
 from .source import PlainSource
+from .starting import Starting
 from .tables import Tables
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,12 @@ class Master:
         self._stopped = False
         self._disk_used_ratio = disk_used_ratio
         self._threads = host.threads(4, "store")
-        self._lock_fd = self._lock()
-        try:
-            self._open_files()
-        except BaseException:
-            host.disk.close(self._lock_fd)
-            raise
-        self._make_parts()
+        with ExitStack() as opened:
+            self._lock_fd = self._lock()
+            opened.callback(host.disk.close, self._lock_fd)
+            self._open_files(opened)
+            self._make_parts()
+            opened.pop_all()
         self._keeping: asyncio.Task[None] | None = None
         self._trimming: set[asyncio.Task[None]] = set()
 
@@ -95,7 +95,8 @@ class Master:
                 " give this broker a storePathRootDir of its own"
             ) from e
 
-    def _open_files(self) -> None:
+    def _open_files(self, opened: ExitStack) -> None:
+        """Open what there is; `opened` closes it again when the start fails."""
         config, host = self._config, self._host
         root = config.store_path_root_dir
         self.metadata = Metadata()
@@ -106,9 +107,15 @@ class Master:
         for warning in self._tables.load():
             log.warning("%s", warning)
         self._life = LifeFile(root, host.disk)
-        was_aborted = host.disk.exists(config.abort_path)
-        self._index_is_trusted = not was_aborted or not self._life.may_have_lost_power(host.boot_id)
+        opened.callback(self._life.close)
+        # The name of the file `abort` may be lost with the power.
+        was_aborted = host.disk.exists(config.abort_path) or self._life.running
         self._checkpoint = Checkpoint(config.checkpoint_path, host.disk)
+        opened.callback(self._checkpoint.close)
+        # Without a mark Java may have run since, and nobody knows what happened to it.
+        is_known = self._life.present and self._checkpoint.mark is not None
+        lost_power = not is_known or self._life.may_have_lost_power(host.boot_id)
+        self._index_is_trusted = not was_aborted or not lost_power
         self._state = QueueState(root / "snapshot", host.disk)
         self._log, self._recovered = open_commit_log(
             config.commit_log_dir,
@@ -116,8 +123,10 @@ class Master:
             host.disk,
             checkpoint=self._checkpoint,
             was_aborted=was_aborted,
+            lost_power=lost_power,
             mono_ms=host.mono_ms,
         )
+        opened.callback(self._log.close)
         if config.sync_flush:
             self._log.zero_ahead_in(self._threads)
 
@@ -136,9 +145,10 @@ class Master:
             lambda topic: self._tables.deleted.get(topic, 0),
             self._threads,
             applied=self._recovered.dispatch_from,
+            # Without a mark of ours nothing vouches for the time.
+            last_store_ms=self._checkpoint.times.physic_ms if self._checkpoint.mark else 0,
             on_applied=self._on_applied,
             on_failure=self._stop,
-            on_given_up=lambda: self._state.give_up(self._log.end_pos),
         )
         records = RecordBuilder(config, lambda: self.dispatcher.last_store_ms, host.wall_ms)
         self._appends = PlainAppends(
@@ -210,70 +220,30 @@ class Master:
     # --- life ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Bring the queues to the end of the log."""
+        """Bring the queues to the end of the log.
+
+        Raises:
+            StorageError: the log or the disk is broken.
+        """
         self._life.save(self._host.boot_id, sync_flush=self._config.sync_flush, running=True)
         dispatcher = self.dispatcher
-        problem = await self._restore()
-        if problem is not None:
-            log.warning("the queues are made anew from the log: %s", problem)
-            dispatcher.queues.detach_all()
-            await dispatcher.queues.remove_all()
-            dispatcher.applied = self._log.begin_pos
-        await dispatcher.catch_up()
-        self._make_missing_topics()
-        await self._tables.save_topics()
-        await self._keeper.save()
+        await Starting(
+            self._config,
+            self._log,
+            dispatcher,
+            self.metadata,
+            self._tables,
+            self._state,
+            disk=self._host.disk,
+        ).run()
+        for saving in (self._tables.save_offsets, self._tables.save_topics, self._keeper.save):
+            try:
+                await saving()
+            except DiskFullError as e:
+                log.error("it goes on without: %s", e)
         if self.index is not None:
             await self.index.start(self._log.end_pos, trusted=self._index_is_trusted)
             self.index.applied_to(dispatcher.applied)
-
-    async def _restore(self) -> str | None:
-        """Take over the queues as they were; why they cannot be, None: they can."""
-        queues, config = self.dispatcher.queues, self._config
-        pos, begin = self.dispatcher.applied, self._log.begin_pos
-        if self._state.given_up:
-            return "they were found to be wrong"
-        if pos > begin and not await queues.any_files():
-            return "they are not there"
-        rows = self._state.rows_at(pos)
-        if rows is None:
-            rows = await queues.in_thread(
-                rows_in,
-                config.consume_queue_dir,
-                config.mapped_file_size_consume_queue,
-                self._host.disk,
-                pos,
-            )
-        queues.restore(rows)
-        for name in self._tables.deleted:
-            if name not in self.metadata.topics:
-                queues.detach(name)
-                await queues.remove_topic(name)
-        try:
-            await trim(queues, begin)
-        except LedgerMQError as e:
-            return str(e)
-        return await queues.find_problem(begin, pos)
-
-    def _make_missing_topics(self) -> None:
-        """Topics that the broker needs, and those that have messages and lost their settings."""
-        found: dict[str, int] = {}
-        for row in self.dispatcher.queues.rows():
-            found[row.topic] = max(found.get(row.topic, 0), row.queue_id + 1)
-        wanted = {t.topic_name: t for t in system_topics(self._config)}
-        for name, count in found.items():
-            if name not in self.metadata.topics and name not in wanted:
-                log.warning("topic %s has messages and no settings: %d queues", name, count)
-                wanted[name] = TopicConfig(
-                    topic_name=name,
-                    read_queue_nums=count,
-                    write_queue_nums=count,
-                    perm=PERM_RW,
-                )
-        for name, config in wanted.items():
-            if name not in self.metadata.topics:
-                index = self.metadata.applied_index + 1
-                self.metadata.apply(index, 0, encode_op(TopicPut(config=config)))
 
     async def join(self) -> None:
         """Take messages."""
@@ -287,10 +257,11 @@ class Master:
         self.node.halt("this broker stops")
         await self._retention.close()
         self._keeper.stop()
-        if self._keeping is not None:
-            await asyncio.gather(self._keeping, *self._trimming, return_exceptions=True)
+        keeping = [self._keeping] if self._keeping is not None else []
+        await asyncio.gather(*keeping, *self._trimming, return_exceptions=True)
         errors: list[Exception] = []
-        for step in (self._finish, self._close_index, self.dispatcher.close):
+        steps = (self._finish, self._close_index, self.dispatcher.close, self.node.settle)
+        for step in steps:
             try:
                 await step()
             except (LedgerMQError, OSError) as e:
@@ -301,10 +272,18 @@ class Master:
 
     async def _finish(self) -> None:
         """Put on disk what is not there yet."""
-        if not self._stopped and self.dispatcher.serving:
+        if self.dispatcher.given_up:
+            self._state.give_up()
+        if self._stopped or not self.dispatcher.serving:
+            return
+        try:
             await self.node.close()
             await self._keeper.save()
-            self._life.save(self._host.boot_id, sync_flush=self._config.sync_flush, running=False)
+        except (LedgerMQError, OSError) as e:
+            # Then this is no clean stop.
+            self._stop(e)
+            raise
+        self._life.save(self._host.boot_id, sync_flush=self._config.sync_flush, running=False)
 
     async def _close_index(self) -> None:
         if self.index is not None:
@@ -323,6 +302,7 @@ class Master:
         if not self._stopped:
             self._stopped = True
             self.node.halt(f"this broker stops: {reason}")
+            self._appends.fail()
             self._events.on_stop(reason)
 
     # --- what the parts tell ------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ledgermq.broker.config_fields import BrokerConfig
@@ -212,19 +212,35 @@ class PlainNode:
                 if name not in self._metadata.topics or self._files is None:
                     return
                 # Its messages under way are answered and dispatched first.
-                end = self._appends.staged_end
-                await self._files.dispatched(end)
-                await self._saved(self._tables.note_deleted(name, end))
+                await self._saved(self._files.dispatched(self._appends.staged_end))
+                await self._note_deleted(name)
                 self._apply(TopicDelete(name=name))
                 self._offsets.drop_topic(name)
-                await self._saved(self._tables.save_offsets())
-                await self._saved(self._tables.save_topics())
-                await self._files.remove_topic(name)
-                self._placing.forget_topic(name)
+                try:
+                    await self._saved(self._tables.save_offsets())
+                    await self._saved(self._tables.save_topics())
+                finally:
+                    # Gone in any case: from now on its messages count as deleted.
+                    await self._saved(self._files.remove_topic(name))
+                    self._placing.forget_topic(name)
         finally:
             self._deleting[name] -= 1
             if self._deleting[name] <= 0:
                 del self._deleting[name]
+
+    async def _note_deleted(self, name: str) -> None:
+        """Note where the log ends; that is not to end before, even after a loss of power."""
+        end, noted = self._appends.written_end, self._tables.deleted.get(name)
+        await self._saved(self._appends.durable(end))
+        try:
+            await self._saved(self._tables.note_deleted(name, end))
+        except PeerError:
+            # It stays, and so must its messages when the queues are made anew.
+            if noted is None:
+                self._tables.deleted.pop(name, None)
+            else:
+                self._tables.deleted[name] = noted
+            raise
 
     async def put_group(self, config: SubscriptionGroupConfig) -> None:
         """See `MetadataWriter.put_group`; on disk when this returns."""
@@ -247,10 +263,10 @@ class PlainNode:
         if not self.ready:
             raise PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, "this broker stops")
 
-    async def _saved(self, saving: "asyncio.Future[None] | object") -> None:
-        """Wait for a table to be on disk; who asked learns why it is not."""
+    async def _saved(self, saving: Awaitable[None]) -> None:
+        """Wait for something to be on disk; who asked learns why it is not."""
         try:
-            await saving  # type: ignore[misc]
+            await saving
         except DiskFullError as e:
             raise PeerError(ResponseCode.SYSTEM_ERROR, f"not saved: {e}") from e
         except StorageError as e:
@@ -291,5 +307,12 @@ class PlainNode:
     async def close(self) -> None:
         """Keep what moved last, and wait until it is on disk."""
         self._offsets.flush()
+        await self.settle()
+        # Also what found no room before.
+        await self._save_offsets()
+
+    async def settle(self) -> None:
+        """Wait for what is under way."""
+        self._offsets.clear()
         while self._saving:
             await asyncio.gather(*self._saving, return_exceptions=True)

@@ -10,6 +10,7 @@ class Places:
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._stopped = False
 
     async def wait(self, pos: int) -> None:
         """Until `reached` is told of this place or a later one.
@@ -17,6 +18,8 @@ class Places:
         Raises:
             StorageError: the node stops before that.
         """
+        if self._stopped:
+            raise _stops()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((pos, waiter))
         await waiter
@@ -31,9 +34,18 @@ class Places:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def nothing_behind(self, end: int) -> None:
+        """The log ends at `end`: whoever waits for more waits for that."""
+        self._waiting = [(min(pos, end), waiter) for pos, waiter in self._waiting]
+
     def stop(self) -> None:
         """Nothing will be reached any more."""
+        self._stopped = True
         waiting, self._waiting = self._waiting, []
         for _, waiter in waiting:
             if not waiter.done():
-                waiter.set_exception(StorageError("this broker stops"))
+                waiter.set_exception(_stops())
+
+
+def _stops() -> StorageError:
+    return StorageError("this broker stops")

@@ -45,12 +45,13 @@ class QueueState:
     def rows_at(self, pos: int) -> list[QueueRow] | None:
         """The bounds as kept at this place of the log; None: they were not, or cannot be read."""
         newest = self._store.newest
-        if newest is None or not newest.complete or newest.index != pos:
+        if newest is None or not newest.complete:
             return None
         try:
-            return decode_payload(newest.payload).rows
+            state = decode_payload(newest.payload)
         except StorageError:
             return None
+        return state.rows if state.end_pos == pos else None
 
     def save(self, pos: int, rows: list[QueueRow], store_ms: int) -> None:
         """Keep the bounds at a place of the log; may run in a thread.
@@ -60,14 +61,23 @@ class QueueState:
             StorageError: the disk failed.
         """
         parts = encode_queues(Progress(end_pos=pos, store_ms=store_ms), rows)
-        payload = b"".join((encode_head(b""), *parts))
-        self._store.save(Snapshot(pos, 0, payload, complete=True))
+        self._save(b"".join((encode_head(b""), *parts)), complete=True)
         self.given_up = False
 
-    def give_up(self, pos: int) -> None:
-        """Have the next start make all queues anew; `pos`: where the log ends."""
+    def give_up(self) -> None:
+        """Have the next start make all queues anew.
+
+        Raises:
+            DiskFullError: no room.
+            StorageError: the disk failed.
+        """
         self.given_up = True
-        self._store.save(Snapshot(pos, 0, encode_head(b""), complete=False))
+        self._save(encode_head(b""), complete=False)
+
+    def _save(self, payload: bytes, *, complete: bool) -> None:
+        # By a number of its own: a log that lost its end goes through the same places again.
+        number = self._store.index + 1
+        self._store.save(Snapshot(number, 0, payload, complete=complete))
 
 
 def rows_in(folder: Path, segment_bytes: int, disk: Disk, end_pos: int) -> list[QueueRow]:
@@ -83,8 +93,12 @@ def rows_in(folder: Path, segment_bytes: int, disk: Disk, end_pos: int) -> list[
     """
     rows: list[QueueRow] = []
     for topic in disk.names(folder):
-        for name in disk.names(folder / topic):
-            if not name.isdigit():
+        try:
+            names = disk.names(folder / topic)
+        except NotADirectoryError:
+            continue  # somebody's file
+        for name in names:
+            if not name.isdecimal() or str(int(name)) != name:
                 continue
             files = _Files(folder / topic / name, segment_bytes, disk)
             bounds = files.bounds(end_pos)

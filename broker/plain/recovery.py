@@ -7,7 +7,8 @@ the disk lacks. The first thing that is no record ends the log:
 - below the mark that is damage, and the start is refused: one node has nobody to repair it from;
 - behind it, after an unclean stop, it is a torn tail, which is cut;
 - but a record that was on disk by the checkpoint, by a clean stop or by the length of what
-  follows was no part of a tail: that is damage too.
+  follows was no part of a tail: that is damage too. So is one with an intact one behind it when
+  the machine has not lost power.
 
 A store of Java has no mark. After a clean stop the last three files are checked; after an unclean
 one all from the newest file whose first message was on disk by the checkpoint's times.
@@ -68,6 +69,7 @@ def open_commit_log(
     *,
     checkpoint: Checkpoint,
     was_aborted: bool,
+    lost_power: bool = True,
     mono_ms: Callable[[], int] = clock.mono_ms,
 ) -> tuple[CommitLog, Recovered]:
     """Open or create the log in `folder`. Blocks, for long after an unclean stop.
@@ -78,6 +80,8 @@ def open_commit_log(
         disk: of this machine unless given.
         checkpoint: what is known about the log; what is saved in it from now on is about this one.
         was_aborted: the process before this one did not stop cleanly.
+        lost_power: nor perhaps did the machine. Only then can bytes be missing with later ones
+            behind them: a process that is killed leaves what it has written.
         mono_ms: clock that tells when to report progress.
 
     Raises:
@@ -89,7 +93,9 @@ def open_commit_log(
     mend_size = checkpoint.segment_bytes == segment_bytes
     segments = Segments(folder, segment_bytes, mend_size=mend_size, disk=disk or OsDisk())
     try:
-        opened = _Recovery(segments, checkpoint, mono_ms, clean=not was_aborted).run()
+        opened = _Recovery(
+            segments, checkpoint, mono_ms, clean=not was_aborted, lost_power=lost_power
+        ).run()
     except BaseException:
         segments.close()
         raise
@@ -107,10 +113,12 @@ class _Recovery:
         mono_ms: Callable[[], int],
         *,
         clean: bool,
+        lost_power: bool,
     ) -> None:
         self.segments = segments
         self.checkpoint = checkpoint
         self.clean = clean
+        self.lost_power = lost_power
         self.begin = min(segments.bases, default=0)
         # Below, everything was on disk once.
         self.flushed = checkpoint.mark.flushed_pos if checkpoint.mark else 0
@@ -121,7 +129,7 @@ class _Recovery:
         self._check_files()
         start = self._start()
         end, broken_at, why = self._scan(start)
-        if broken_at < self.flushed:
+        if end < self.flushed:
             raise damage(self.segments, broken_at, why)
         truncated = 0
         if self.segments.bases:
@@ -267,7 +275,7 @@ class _Recovery:
         for start in (broken_at, *later[:1]):
             data = self.segments.read(start, _LOOK_AHEAD_BYTES)
             found = scan.find_intact(data, start, self.segments.segment_bytes)
-            if found is not None and (self.clean or self._is_old(found)):
+            if found is not None and (self.clean or not self.lost_power or self._is_old(found)):
                 raise damage(
                     self.segments, broken_at, f"{why}, but at {found} behind it lies an intact one"
                 )

@@ -9,7 +9,7 @@ from ledgermq.broker.store.queue_table import ConsumeQueues
 from ledgermq.broker.store.record_check import Check
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
-from ledgermq.remoting.message_record import MIN_RECORD_BYTES, RecordError, peek_record
+from ledgermq.remoting.message_record import RecordError, peek_record
 
 from . import scan
 from .commit_log import CommitLog
@@ -42,8 +42,8 @@ class PlainSource:
         self._threads = threads
         self._reads = reads
         self.segment_bytes = commit_log.segment_bytes
-        # Places that have been complained about.
-        self._broken: set[int] = set()
+        # By the place of a unit: what was found broken there, so that it is looked for once.
+        self._broken: dict[int, str] = {}
 
     @property
     def end_pos(self) -> int:
@@ -78,33 +78,39 @@ class PlainSource:
             raise PeerError(ResponseCode.SYSTEM_ERROR, "the message was removed; try again")
         if not 0 <= pos < self._dispatcher.applied:
             return False
+        if pos in self._broken:
+            raise PeerError(ResponseCode.SYSTEM_ERROR, self._broken[pos])
         loop = asyncio.get_running_loop()
         reached = await loop.run_in_executor(self._threads, self._record_at_or_before, pos)
-        data = await self.read_at(reached, self._size(await self.read_at(reached, scan.HEAD_BYTES)))
+        head = await self.read_at(reached, scan.HEAD_BYTES)
+        data = await self.read_at(reached, scan.size_at(head))
         try:
             scan.check(data, reached, self.segment_bytes - reached % self.segment_bytes)
         except RecordError as e:
-            raise self._refusal(reached, e.remark) from e
+            raise self._refusal(pos, reached, e.remark) from e
         return reached == pos and check.records(data, pos, [unit], [offset]) is not None
 
     def _record_at_or_before(self, pos: int) -> int:
         """Where the record that holds byte `pos` begins, or one before it that is broken."""
-        at = pos - pos % self.segment_bytes
+        start = pos - pos % self.segment_bytes
         while True:
-            size = self._size(self._log.read(at, scan.HEAD_BYTES))
-            if size < MIN_RECORD_BYTES or at + size > pos:
+            at = start
+            for offset, size in scan.walk(self._log.read_records(start), start):
+                at = start + offset
+                if at + size > pos:
+                    return at
+                at += size
+            if at == start:
                 return at
-            at += size
+            start = at
 
-    def _size(self, head: bytes) -> int:
-        return max(scan.size_at(head), 0)
-
-    def _refusal(self, pos: int, what: str) -> PeerError:
-        damage = self._log.damaged(pos, what)
-        if pos not in self._broken:
-            self._broken.add(pos)
-            log.error("a message cannot be read: %s", damage)
-        return PeerError(ResponseCode.SYSTEM_ERROR, str(damage))
+    def _refusal(self, unit_pos: int, pos: int, what: str) -> PeerError:
+        """For a unit that leads to `unit_pos`; the record that is broken lies at `pos`."""
+        text = str(self._log.damaged(pos, what))
+        if self._log.begin_pos <= unit_pos:
+            log.error("a message cannot be read: %s", text)
+            self._broken[unit_pos] = text
+        return PeerError(ResponseCode.SYSTEM_ERROR, text)
 
     async def read_record(self, physical_offset: int) -> bytes | None:
         """See `RecordSource.read_record`.
@@ -113,7 +119,7 @@ class PlainSource:
         """
         if not self._log.begin_pos <= physical_offset < self._dispatcher.applied:
             return None
-        size = self._size(await self.read_at(physical_offset, scan.HEAD_BYTES))
+        size = scan.size_at(await self.read_at(physical_offset, scan.HEAD_BYTES))
         if not 0 < size <= self.segment_bytes - physical_offset % self.segment_bytes:
             return None
         record = await self.read_at(physical_offset, size)

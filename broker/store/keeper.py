@@ -108,10 +108,17 @@ class Keeper:
                     log.error("queue units wait in memory: %s", e)
                 self._told_full = True
             except (LedgerMQError, OSError) as e:
-                # After a failed sync, files that look whole may not be.
-                self._mark.save(reliable=False)
-                self._on_failure(e)
+                self._fail(e)
                 return
+
+    def _fail(self, error: Exception) -> None:
+        """After a failed sync, files that look whole may not be; the node stops in any case."""
+        try:
+            self._mark.save(reliable=False)
+        except (LedgerMQError, OSError) as e:
+            log.error("the next start may take the queue files for whole: %s", e)
+        finally:
+            self._on_failure(error)
 
     async def finish(self) -> None:
         """Put on disk what no snapshot holds yet."""

@@ -86,6 +86,19 @@ class ConsumeQueues:
         """Call what may wait for the disk."""
         return await self._files.in_thread(function, *args)
 
+    async def has_below(self, topic: str, pos: int) -> bool:
+        """Whether a queue of this topic has a message below this physical offset.
+
+        Raises:
+            StorageError: units are missing.
+        """
+        for (name, _), queue in list(self._queues.items()):
+            if name == topic:
+                first = await queue.read_later(queue.min_offset, 1)
+                if first and first[0].physical_offset < pos:
+                    return True
+        return False
+
     async def any_files(self) -> bool:
         """Whether there is anything in the folder."""
         return bool(await self._files.in_thread(self._disk.names, self.folder))
@@ -164,12 +177,23 @@ class ConsumeQueues:
 
     async def remove_below(self) -> None:
         """Remove the files that no queue needs any more."""
+        for queue, path in await self.files_below():
+            await self.remove_file(queue, path)
+
+    async def files_below(self) -> list[tuple[ConsumeQueue, Path]]:
+        """The files that no queue needs any more, each with its queue."""
+        found: list[tuple[ConsumeQueue, Path]] = []
         for queue in list(self._queues.values()):
-            if queue.min_offset * UNIT_BYTES < self.segment_bytes or queue.dropped:
-                continue
-            for path in await self._files.in_thread(queue.files_below):
-                self._files.forget(path)
-                await self._files.in_thread(self._disk.remove, path)
+            if queue.min_offset * UNIT_BYTES >= self.segment_bytes and not queue.dropped:
+                paths = await self._files.in_thread(queue.files_below)
+                found += [(queue, path) for path in paths]
+        return found
+
+    async def remove_file(self, queue: ConsumeQueue, path: Path) -> None:
+        """Remove one of `files_below`, unless its topic was deleted: it may be another's now."""
+        if not queue.dropped:
+            self._files.forget(path)
+            await self._files.in_thread(self._disk.remove, path)
 
     def detach(self, topic: str) -> None:
         """Forget the queues of a topic; their files stay until `remove_topic`."""

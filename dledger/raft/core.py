@@ -17,6 +17,7 @@ from .events import (
     Appended,
     BeginMoved,
     CannotWrite,
+    DiskMeasured,
     Durable,
     Event,
     Fetched,
@@ -184,6 +185,11 @@ class RaftCore:
         """
         return follower.wants_seed(self._s, seed)
 
+    @property
+    def fullest_disk_percent(self) -> int:
+        """How full the fullest disk is: the own one, and a leader's followers' heard lately."""
+        return leader.fullest_disk_percent(self._s)
+
     def match_of(self, peer: NodeId) -> int:
         """Leader: highest index `peer` is known to hold durably."""
         p = self._s.progress.get(peer)
@@ -246,6 +252,10 @@ def _on_peer_died(s: RaftState, e: PeerDied) -> None:
         candidate.on_leader_lost(s, e.peer)
 
 
+def _on_disk_measured(s: RaftState, e: DiskMeasured) -> None:
+    s.disk_percent = e.percent
+
+
 def _on_begin_moved(s: RaftState, e: BeginMoved) -> None:
     if e.index - 1 > s.commit:
         raise InvariantError(f"the log begins at {e.index}, its commit is {s.commit}")
@@ -280,6 +290,7 @@ _EVENTS: dict[type, Callable[[RaftState, Any], None]] = {
     PeerDied: _on_peer_died,
     TransferRequested: lambda s, e: transfer.on_transfer(s, e.target),
     CannotWrite: lambda s, _: transfer.on_cannot_write(s),
+    DiskMeasured: _on_disk_measured,
     BeginMoved: _on_begin_moved,
     Seeded: follower.on_seeded,
 }

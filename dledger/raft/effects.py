@@ -95,6 +95,13 @@ class RoleChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferWanted:
+    """`target` is preferred and able: append what must go before, then `TransferRequested`."""
+
+    target: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class TransferEnded:
     """A transfer was given up: take sends again."""
 
@@ -129,6 +136,7 @@ Effect = (
     | AppendNoop
     | Commit
     | RoleChanged
+    | TransferWanted
     | TransferEnded
     | SendSeed
     | TakeSeed

@@ -82,7 +82,10 @@ class PeerDied:
 
 @dataclass(frozen=True, slots=True)
 class TransferRequested:
-    """Hand leadership to `target`, or to the best follower when None."""
+    """Hand leadership to `target`, or to the best follower when None.
+
+    Report what is to be in the target's log before: no append may follow.
+    """
 
     target: NodeId | None = None
 
@@ -93,6 +96,13 @@ class CannotWrite:
 
     It hands over if it can, and does not ask for votes for a while.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class DiskMeasured:
+    """The own disk is full to so many percent, 0 to 100: the leader is told, or knows."""
+
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,7 @@ Event = (
     | PeerDied
     | TransferRequested
     | CannotWrite
+    | DiskMeasured
     | BeginMoved
     | Seeded
 )

@@ -31,7 +31,8 @@ def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
     if m.term == s.term:
         _hear_leader(s, m.sender)
         _follow_commit(s, m.commit)
-    s.send(m.sender, HeartbeatReply(s.config.self_id, s.term, m.seq, s.standing))
+    reply = HeartbeatReply(s.config.self_id, s.term, m.seq, s.standing, s.disk_percent)
+    s.send(m.sender, reply)
 
 
 def on_push(s: RaftState, m: Push) -> None:

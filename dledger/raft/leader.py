@@ -85,6 +85,13 @@ def lease_until_ms(s: RaftState) -> int:
     return echoed_ms + int(s.config.timing.election_min_ms * LEASE_SHARE)
 
 
+def fullest_disk_percent(s: RaftState) -> int:
+    """Of the own disk and those of the followers that were heard lately."""
+    oldest_ms = s.now_ms - s.config.timing.election_min_ms
+    heard = [p.disk_percent for p in s.progress.values() if p.heard_ms > oldest_ms]
+    return max(s.disk_percent, *heard) if heard else s.disk_percent
+
+
 def on_heartbeat_reply(s: RaftState, m: HeartbeatReply) -> None:
     """A follower heard us: its silence and our lease count from the echoed heartbeat."""
     p = replication.answered(s, m.sender, m.term)
@@ -93,6 +100,7 @@ def on_heartbeat_reply(s: RaftState, m: HeartbeatReply) -> None:
     sent_ms = s.heartbeat_sent.get(m.seq)
     if sent_ms is not None and p.linked:
         p.acked_seq_sent_ms = max(p.acked_seq_sent_ms, sent_ms)
+    p.disk_percent = m.disk_percent
     transfer.settle(s, m.sender, m.seq)
     admission.heard(s, p, m.standing, in_session=False)
 

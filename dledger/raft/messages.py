@@ -51,12 +51,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """Echo of a heartbeat."""
+    """Echo of a heartbeat; `disk_percent`: how full the sender's disk is, 0 to 100."""
 
     sender: NodeId
     term: int
     seq: int
     standing: Standing = Standing.MEMBER
+    disk_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class Progress:
         "acked_seq_sent_ms",
         "admit_sent",
         "barrier",
+        "disk_percent",
         "fetch_token",
         "heard_ms",
         "in_flight",
@@ -44,6 +45,8 @@ class Progress:
         # While it is sent a snapshot: the least base that this can have; None: it is sent none.
         self.seed_base: int | None = None
         self.session = 0
+        # How full its disk is, as it told since the session began.
+        self.disk_percent = 0
         # Highest index known to be equal and durable there.
         self.match = NONE
         # Next index to send.
@@ -68,6 +71,7 @@ class Progress:
         self.match = NONE
         self.next = next_index
         self.barrier = None
+        self.disk_percent = 0
         self.start_probing()
 
     def start_probing(self) -> None:

@@ -70,6 +70,8 @@ class RaftState:
         # Who voted for this member in `term`; empty unless this process stood in `term`. A retry
         # keeps it: the log has not changed, so votes that come late count.
         self.granted: dict[NodeId, Grant] = {}
+        # How full the own disk is.
+        self.disk_percent = 0
         # There was no room for entries: until then others shall lead.
         self.barred_until_ms = NEVER_MS
         # Leader.

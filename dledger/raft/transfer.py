@@ -5,7 +5,7 @@ Source: Ongaro's dissertation 3.10. An order that was sent cannot be called back
 
 from ledgermq.dledger.ids import NodeId, Standing
 
-from .effects import Role, TransferEnded
+from .effects import Role, TransferEnded, TransferWanted
 from .messages import TimeoutNow
 from .progress import Progress
 from .state import RaftState
@@ -85,7 +85,7 @@ def has_stale_order(s: RaftState) -> bool:
 
 
 def on_tick(s: RaftState) -> None:
-    """Give up a hand-over that takes too long; start one to a preferred member."""
+    """Give up a hand-over that takes too long; want one to a preferred member."""
     if s.transfer_target is not None and s.now_ms >= s.transfer_deadline_ms:
         target, s.transfer_target, s.transfer_sent = s.transfer_target, None, False
         s.emit(TransferEnded(f"{target} did not take over in time"))
@@ -102,5 +102,5 @@ def _prefer(s: RaftState) -> None:
         p = s.progress.get(peer)
         if p is not None and not p.probing and p.match >= s.commit and _can_take_over(s, p):
             s.calm_since_ms = s.now_ms
-            on_transfer(s, peer)
+            s.emit(TransferWanted(peer))
             return

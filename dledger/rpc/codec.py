@@ -31,8 +31,8 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import FrameError
 from ledgermq.remoting.splitter import FrameSplitter
 
-# 2: standing in answers, admission, snapshots.
-VERSION = 2
+# 2: standing in answers, admission, snapshots. 3: how full the disk is, and the members in HELLO.
+VERSION = 3
 # One push carries at most 1 MiB, or one entry however long.
 MAX_FRAME_BYTES = 20 << 20
 MAX_RECORD_BYTES = 16 << 20
@@ -75,6 +75,8 @@ class Hello:
         store_id: random, made with the store.
         segment_bytes: pos is the leader's, so all members must agree on it.
         address: where the member's clients reach it, "ip:port"; "" when it has none.
+        members: ids of all that the sender counts as members, sorted, between ";": two nodes that
+            count differently must not elect together.
     """
 
     group: str
@@ -85,6 +87,7 @@ class Hello:
     store_id: str
     segment_bytes: int
     address: str
+    members: str
 
 
 class Frame(NamedTuple):

@@ -6,7 +6,7 @@ lied or that the group has lost data (a cut below the commit index) stays with t
 stops the node.
 """
 
-from ledgermq.dledger.ids import NONE
+from ledgermq.dledger.ids import NONE, NodeId
 from ledgermq.dledger.raft.core import RaftCore
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.raft.messages import (
@@ -24,10 +24,30 @@ from ledgermq.dledger.raft.messages import (
 )
 from ledgermq.remoting.errors import FrameError
 
+from . import codec
+from .codec import Frame
+
 # Terms rise by one for each election: so many at once were never held. Without a bound one message
 # could use up all terms there are.
 MAX_TERM_STEP = 1 << 32
 MAX_TERM = 1 << 62
+
+
+def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> Message:
+    """What `peer` says in a frame to the member that `core` runs; its payload is as it says.
+
+    Raises:
+        FrameError: nothing that it may say.
+    """
+    message = codec.message_of(frame)
+    if message.sender != peer:
+        raise FrameError(f"{peer} sent a message of {message.sender}")
+    refuse_impossible(core, message)
+    if isinstance(message, Push):
+        codec.check_push(message, frame.payload)
+    elif isinstance(message, Seed):
+        codec.check_seed(message, frame.payload)
+    return message
 
 
 def refuse_impossible(core: RaftCore, message: Message) -> None:
@@ -59,8 +79,10 @@ def _shape_problem(m: Message) -> str | None:
         # A pre-vote is granted for a term to come; a vote in the own term.
         right = m.for_term > m.term if m.pre else m.for_term == m.term
         return f"granted for term {m.for_term} in {m.term}" if m.granted and not right else None
-    if isinstance(m, Heartbeat | HeartbeatReply):
-        return f"number {m.seq}" if m.seq < 1 else None
+    if isinstance(m, Heartbeat | HeartbeatReply) and m.seq < 1:
+        return f"number {m.seq}"
+    if isinstance(m, HeartbeatReply) and not 0 <= m.disk_percent <= 100:
+        return f"a disk that is {m.disk_percent} % full"
     if isinstance(m, Push | PushReply | Admit | Seed | SeedReply) and m.session < 1:
         return f"session {m.session}"
     if isinstance(m, PushReply) and max(m.conflict_term, NONE) > m.term:

@@ -94,6 +94,14 @@ def test_a_killed_broker_is_restarted_as_it_was(here: Folder) -> None:
     assert f"pid {here.pid('broker')}, {here.broker}, no name server known" in said
 
 
+def test_new_arguments_and_a_lost_nohup_out(here: Folder) -> None:
+    here.ctl("broker", "start -c broker.conf")
+    (here.path / "nohup.out").unlink()
+    assert "stood in nohup.out, which is gone" in here.ctl("broker", "status")
+    said = here.ctl("broker", f"restart -c broker.conf -n {here.namesrv}")
+    assert said.endswith(f"{here.broker}, no answer with {here.namesrv}\n")
+
+
 def test_each_folder_has_its_own(here: Folder) -> None:
     there = Folder(here.shell, "m2")
     for folder in (here, there):

@@ -25,6 +25,9 @@ VERSIONS = ["4.9.5", "5.3.3"]
 A, B = "broker-a", "broker-b"
 # In the order in which a producer uses them, whatever the first one is.
 QUEUES = [(name, queue) for name in (A, B) for queue in range(4)]
+# A Java producer looks at its routes 10 ms after its start. If just then the first of its messages
+# have made a topic on one master only, it uses that one alone for the next 30 s.
+SETTLED = "settle=300"
 # The walk waits for so many sends before each of its turns.
 SOME = 40
 STREAM = "stream"
@@ -93,7 +96,7 @@ def walk(masters: Masters, version: str, tmp_path_factory: pytest.TempPathFactor
 
 
 def _ten_messages(session: Session, seen: Walk, topic: str) -> None:
-    session.run(f"produce,as=ten,topic={topic},count=10,tags=TagA;TagB")
+    session.run(f"produce,as=ten,topic={topic},count=10,tags=TagA;TagB,{SETTLED}")
     for server in seen.masters.name_servers:
         wait_until(lambda s=server: len(_queues(seen.masters.route(topic, s))) == 2, what="a route")
     seen.route = _queues(seen.masters.route(topic))
@@ -137,7 +140,7 @@ def _stream(session: Session, seen: Walk, topic: str, end: End) -> None:
 def _held_messages(session: Session, seen: Walk, topic: str, end: End) -> None:
     """Eight messages, one in each queue; broker-b has four of them when it goes away."""
     report, masters = seen.report, seen.masters
-    session.run(f"produce,as=held,topic={topic},count=8")
+    session.run(f"produce,as=held,topic={topic},count=8,{SETTLED}")
     end(masters[B])
     session.begin(f"consume,as=late,topic={topic},group=Late_{topic},count=8,linger=1000")
     session.until(lambda: len(report.of("received", "late")) >= 4, 30, "what broker-a has")

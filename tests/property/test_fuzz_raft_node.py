@@ -86,7 +86,17 @@ def hello(victim: Member, liar: NodeId, channel: int) -> bytes:
     config = victim.config
     return codec.encode_hello(
         Kind.HELLO,
-        Hello("G", liar, victim.id, channel, "boot", "store", config.segment_bytes, "127.0.0.1:1"),
+        Hello(
+            "G",
+            liar,
+            victim.id,
+            channel,
+            "boot",
+            "store",
+            config.segment_bytes,
+            "127.0.0.1:1",
+            ";".join(config.members),
+        ),
     )
 
 

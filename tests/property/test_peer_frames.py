@@ -45,7 +45,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(VoteRequest, ids, numbers, numbers, numbers, numbers, flags, flags, standings),
     st.builds(VoteReply, ids, numbers, numbers, flags, flags, standings, flags),
     st.builds(Heartbeat, ids, numbers, numbers, numbers),
-    st.builds(HeartbeatReply, ids, numbers, numbers, standings),
+    st.builds(HeartbeatReply, ids, numbers, numbers, standings, numbers),
     pushes(),
     st.builds(
         PushReply, ids, numbers, numbers, flags, numbers, numbers, numbers, numbers, standings
@@ -130,7 +130,7 @@ def test_a_payload_that_is_what_the_push_says() -> None:
 
 @pytest.mark.parametrize("value", [4, -1, 1 << 40])
 def test_a_standing_that_is_none_is_a_frame_error(value: int) -> None:
-    raw = codec.encode(Kind.HEARTBEAT_REPLY, ("n0", 1, 2, value))
+    raw = codec.encode(Kind.HEARTBEAT_REPLY, ("n0", 1, 2, value, 0))
     (frame,) = FrameDecoder().feed(raw)
     with pytest.raises(FrameError, match="HeartbeatReply"):
         codec.message_of(frame)
@@ -188,12 +188,12 @@ def test_a_part_that_cannot_be(message: Seed, text: str) -> None:
         codec.check_seed(message, bytes(40))
 
 
-@pytest.mark.parametrize("version", [0, 1, codec.VERSION + 1, 255])
+@pytest.mark.parametrize("version", [0, 1, 2, codec.VERSION + 1, 255])
 def test_another_version_is_refused_with_what_to_do(version: int) -> None:
     raw = bytearray(codec.encode(Kind.TIMEOUT_NOW, ("n0", 1)))
     raw[8] = version
     raw[4:8] = crc32(raw[8:]).to_bytes(4)
-    text = f"of version {version}; this node speaks version 2: install the same ledgermq on all"
+    text = f"of version {version}; this node speaks version 3: install the same ledgermq on all"
     with pytest.raises(FrameError, match=text):
         FrameDecoder().feed(bytes(raw))
 
@@ -208,6 +208,7 @@ def hello(**changes: Any) -> Hello:
         "store_id": "s",
         "segment_bytes": 1 << 30,
         "address": "",
+        "members": "n0;n1",
     }
     return Hello(**(known | changes))
 

@@ -15,12 +15,14 @@ from ledgermq.dledger.raft.effects import (
     SendSeed,
     TakeSeed,
     TransferEnded,
+    TransferWanted,
 )
 from ledgermq.dledger.raft.events import (
     AcceptFailed,
     Appended,
     BeginMoved,
     CannotWrite,
+    DiskMeasured,
     Durable,
     Event,
     LinkDown,
@@ -153,6 +155,8 @@ def _disk_event(thing: "Event | Effect") -> str | None:
     match thing:
         case CannotWrite():
             return "no room for own entries"
+        case DiskMeasured():
+            return f"disk {thing.percent} % full"
         case BeginMoved():
             return f"begins at {thing.index}"
         case Seeded():
@@ -174,6 +178,8 @@ def _effect(thing: "Event | Effect") -> str | None:
         case RoleChanged():
             of = f" of {thing.leader}" if thing.role is Role.FOLLOWER and thing.leader else ""
             return f"{thing.role.value} term {thing.term}{of}"
+        case TransferWanted():
+            return f"wants to hand over to {thing.target}"
         case TransferEnded():
             return f"hand-over ended: {thing.reason}"
         case SendSeed():

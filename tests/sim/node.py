@@ -21,6 +21,7 @@ from ledgermq.dledger.raft.effects import (
     SendSeed,
     TakeSeed,
     TransferEnded,
+    TransferWanted,
 )
 from ledgermq.dledger.raft.events import (
     AcceptFailed,
@@ -33,6 +34,7 @@ from ledgermq.dledger.raft.events import (
     Received,
     Seeded,
     Tick,
+    TransferRequested,
 )
 from ledgermq.dledger.raft.log_view import LogView
 from ledgermq.dledger.raft.messages import Push, Seed, SeedReply
@@ -228,7 +230,13 @@ class SimNode:
             case SendSeed() | TakeSeed():
                 self._run_seed(effect, entries)
             case _:
-                assert isinstance(effect, TransferEnded)
+                self._transfer(effect)
+
+    def _transfer(self, effect: Effect) -> None:
+        if isinstance(effect, TransferWanted):
+            self.handle(TransferRequested(effect.target))
+        else:
+            assert isinstance(effect, TransferEnded)
 
     def _push(self, effect: SendPush) -> None:
         body = self._fetched.pop(effect.token) if effect.token else ()

@@ -206,6 +206,38 @@ async def test_a_nearly_full_disk_costs_young_messages(group: Group) -> None:
     assert group.retention.gauge.is_full
 
 
+async def test_a_follower_whose_disk_is_nearly_full_counts_as_much(group: Group) -> None:
+    firsts = [first for _, first in group.log.segment_begins()]
+    group.now_ms, group.hour, group.log.others_percent = FIRST_MS, 3, 85
+    await group.retention.check()
+    assert group.asked == []
+    group.log.others_percent = 86
+    await group.retention.check()
+    assert group.asked == [firsts[-1]]
+
+
+async def test_sends_are_refused_for_the_own_disk_only(group: Group) -> None:
+    group.log.others_percent = 99
+    await group.retention.check()
+    assert not group.retention.gauge.is_full
+    group.used_ratio = 0.91
+    await group.retention.check()
+    assert group.retention.gauge.is_full
+
+
+@pytest.mark.parametrize(
+    ("used_ratio", "percent"), [(0.0, 0), (0.85, 85), (0.8501, 86), (0.999, 100), (1.0, 100)]
+)
+def test_every_node_tells_its_log_how_full_its_disk_is(
+    group: Group, used_ratio: float, percent: int
+) -> None:
+    """Rounded up: above a limit here is above it there."""
+    group.used_ratio = used_ratio
+    group.retention.measure()
+    assert group.log.own_percent == percent
+    assert group.retention.gauge.used_ratio == used_ratio
+
+
 async def test_what_is_not_dispatched_yet_is_no_candidate(group: Group) -> None:
     firsts = [first for _, first in group.log.segment_begins()]
     group.applied = firsts[2] + 1

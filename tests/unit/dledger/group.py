@@ -31,6 +31,7 @@ class Member:
     stops: list[Exception] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
     seeded: list[Snapshot] = field(default_factory=list)
+    before_hand_over: Callable[[], object] = lambda: None
 
     @property
     def id(self) -> NodeId:
@@ -57,6 +58,7 @@ class Member:
             on_role=lambda *_: None,
             on_commit=self.commits.append,
             on_append_failed=self.failed.append,
+            on_hand_over=lambda: self.before_hand_over(),
             on_transfer_ended=lambda _: None,
             make_noop=lambda _term, _index: (len(NOOP), lambda _offset: NOOP),
             on_seeded=self.seeded.append,

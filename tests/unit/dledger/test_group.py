@@ -56,6 +56,35 @@ async def test_leadership_is_handed_over(tmp_path: Path) -> None:
             old.log.stage(b"x")
 
 
+async def test_what_must_go_before_a_hand_over_goes_before_it(tmp_path: Path) -> None:
+    """The broker is asked, and what it stages then is in the log that the target takes over."""
+    async with running(Group(tmp_path)) as group:
+        old = await group.leader()
+        target = group.followers(old)[0]
+        old.before_hand_over = lambda: old.put(b"the last word")
+        end = old.put(b"staged in the same turn")
+        old.log.transfer(target.id)
+        assert old.log.ledger.end_index == end + 1
+        assert old.log.core.transferring
+        await until(lambda: target.leads, what="the target leads")
+        found = await group.agree(target.log.core.term_first_index)
+        assert [b for _, b in found][-2:] == [b"the last word", NOOP]
+
+
+async def test_the_leader_hears_how_full_the_followers_disks_are(tmp_path: Path) -> None:
+    async with running(Group(tmp_path)) as group:
+        leader = await group.leader()
+        fuller, other = group.followers(leader)
+        leader.log.report_disk(40)
+        assert leader.log.fullest_disk_percent() == 40
+        other.log.report_disk(70)
+        fuller.log.report_disk(86)
+        await until(lambda: leader.log.fullest_disk_percent() == 86, what="the fullest one")
+        assert (fuller.log.fullest_disk_percent(), other.log.fullest_disk_percent()) == (86, 70)
+        await fuller.close()
+        await until(lambda: leader.log.fullest_disk_percent() == 70, what="only the living count")
+
+
 async def test_a_member_catches_up_from_the_leaders_files(tmp_path: Path) -> None:
     group = Group(tmp_path)
     for m in group:
@@ -113,7 +142,11 @@ async def test_a_tail_that_nobody_else_has_is_cut(tmp_path: Path) -> None:
     [
         pytest.param({"group": "H"}, "it is of group 'H', this node of 'G'", id="another group"),
         pytest.param({"segment_bytes": 128 << 10}, "mappedFileSizeCommitLog", id="segment size"),
-        pytest.param({"raft": NodeId("n7")}, "'n7' is not another of this group", id="unknown id"),
+        pytest.param(
+            {"raft": NodeId("n7")},
+            "make dLegerPeers the same on all nodes of the group, and restart them",
+            id="other members",
+        ),
     ],
 )
 async def test_strangers_are_refused_and_the_group_goes_on(

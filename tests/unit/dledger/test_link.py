@@ -17,7 +17,7 @@ from ledgermq.dledger.rpc.codec import Hello, Kind
 from ledgermq.dledger.rpc.link import LinkServer, OutgoingLink
 from tests.support import until
 
-HELLO = Hello("G", "n0", "n1", 0, "boot0", "store0", 65536, "127.0.0.1:1")
+HELLO = Hello("G", "n0", "n1", 0, "boot0", "store0", 65536, "127.0.0.1:1", "n0;n1")
 
 
 class DyingPeer:

@@ -7,6 +7,7 @@ from ledgermq.dledger.raft.effects import (
     RoleChanged,
     Send,
     TransferEnded,
+    TransferWanted,
 )
 from ledgermq.dledger.raft.events import (
     Appended,
@@ -156,6 +157,11 @@ def test_a_target_that_lags_is_ordered_when_it_holds_everything():
     assert not m.sent(TimeoutNow), "ordered once"
 
 
+def ordered_by(m):
+    """Whom the last step ordered to take over."""
+    return [e.peer for e in m.all(Send) if isinstance(e.message, TimeoutNow)]
+
+
 def ended(m):
     return [e.reason for e in m.all(TransferEnded)]
 
@@ -260,19 +266,20 @@ def test_stepping_down_ends_the_hand_over():
 # --- the preferred leader -------------------------------------------------------------------------
 
 
-def ordered_by(m):
-    """Whom the last step ordered to take over."""
-    return [e.peer for e in m.all(Send) if isinstance(e.message, TimeoutNow)]
+def wanted_by(m):
+    """Whom the leader wants to take over; its shell is asked, which may have entries to add."""
+    assert not m.sent(TimeoutNow)
+    return [e.target for e in m.all(TransferWanted)]
 
 
 def calm(m, duration_ms):
-    """Time passes and everybody is heard; peers that were ordered to take over."""
-    ordered = []
+    """Time passes and everybody is heard; peers that were to take over."""
+    wanted = []
     for _ in range(duration_ms // 100):
         m.tick(100)
-        ordered += ordered_by(m)
+        wanted += wanted_by(m)
         hear_all(m)
-    return ordered
+    return wanted
 
 
 def test_the_preferred_member_takes_over_after_a_calm_while():
@@ -285,11 +292,11 @@ def test_calm_begins_with_the_office():
     m, _ = synced(preferred=(N2,))
     begun_ms = m.core._s.calm_since_ms
     calm(m, 9900)
-    assert ordered_by(m) == []
+    assert wanted_by(m) == []
     m.tick(begun_ms + 9999 - m.now_ms)
-    assert ordered_by(m) == []
+    assert wanted_by(m) == []
     m.tick(1)
-    assert ordered_by(m) == [N2]
+    assert wanted_by(m) == [N2]
 
 
 def test_the_first_able_of_the_preferred_takes_over():

@@ -10,7 +10,7 @@ import pytest
 from ledgermq.dledger.errors import InvariantError
 from ledgermq.dledger.ids import Timing
 from ledgermq.dledger.raft.core import RaftCore
-from ledgermq.dledger.raft.effects import Commit, Fetch, SendPush
+from ledgermq.dledger.raft.effects import Commit, Fetch, SendPush, TransferWanted
 from ledgermq.dledger.raft.events import (
     AcceptFailed,
     Appended,
@@ -312,7 +312,7 @@ def test_the_calm_ends_to_the_millisecond() -> None:
         m.core._s.calm_since_ms = m.now_ms + 150 - waited_ms
         hear_all(m)
         m.tick(150)
-        assert m.core.transferring is gives_way
+        assert bool(m.all(TransferWanted)) is gives_way
 
 
 def test_alone_nobody_is_asked() -> None:

@@ -408,7 +408,7 @@ def test_whole_frames_of_the_control_channel_get_lost_and_come_twice(channel: in
     world, a, b = two()
     pair = Pair(a, b)
     world.net.frame_loss, world.net.frame_duplication = 0.2, 0.2
-    pair.send(encode_hello(Kind.HELLO, Hello("g", "a", "b", channel, "", "", 1, "")))
+    pair.send(encode_hello(Kind.HELLO, Hello("g", "a", "b", channel, "", "", 1, "", "")))
     for i in range(200):
         pair.send(encode(Kind.HEARTBEAT, (i,)) + encode(Kind.HEARTBEAT_REPLY, (i,)))
         world.run(MS)

@@ -9,7 +9,8 @@ import pytest
 from ledgermq.broker import topics
 from ledgermq.broker.app import BrokerApp
 from ledgermq.broker.writer import OutgoingRecord
-from ledgermq.dledger.raft.effects import Role
+from ledgermq.dledger.ids import NodeId
+from ledgermq.dledger.raft.effects import Role, TransferWanted
 from ledgermq.remoting.codes import RequestCode
 from ledgermq.remoting.command import request
 from ledgermq.remoting.errors import LedgerMQError, PeerError
@@ -229,6 +230,20 @@ async def test_a_clean_stop_loses_no_offset(tmp_path: Path, nodes: int) -> None:
             await group.start(name)
         new = await group.leader()
         assert new.node.query_offset("CG", "T", 0) == 7
+
+
+async def test_a_hand_over_loses_no_offset(tmp_path: Path) -> None:
+    """Whoever asked for it: a preferred leader gets the office without any SIGTERM."""
+    async with Brokers(tmp_path, nodes=3, offset_flush_interval_ms=60_000) as group:
+        app = await with_group(group)
+        await commit(group, app, 7)
+        assert app.metadata.offset("CG", "T", 0) is None
+        target = (await group.followers())[0].config.dleger_self_id
+        # What the core wants of its own accord goes the same way as an operator's wish.
+        app.log._queue.append(TransferWanted(NodeId(target)))
+        app.log._run_effects()
+        await until(lambda: group.apps[target].node.ready, what="the new leader")
+        assert group.apps[target].node.query_offset("CG", "T", 0) == 7
 
 
 async def test_offsets_refused_by_a_full_disk_go_again(

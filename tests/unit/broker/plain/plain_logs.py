@@ -25,10 +25,15 @@ def open_plain(
     aborted: bool = False,
     segment_bytes: int = SEGMENT_BYTES,
     disk: Disk | None = None,
+    lost_power: bool = True,
 ) -> tuple[CommitLog, Recovered]:
-    checkpoint = Checkpoint(folder / "checkpoint", disk)
     return open_commit_log(
-        folder / "commitlog", segment_bytes, disk, checkpoint=checkpoint, was_aborted=aborted
+        folder / "commitlog",
+        segment_bytes,
+        disk,
+        checkpoint=Checkpoint(folder / "checkpoint", disk),
+        was_aborted=aborted,
+        lost_power=lost_power,
     )
 
 

@@ -47,6 +47,8 @@ class FakeLog:
         self.next_offsets: dict[tuple[str, int], int] = {}
         self.in_cache = True
         self.saves = 0
+        # How full the disks are: the own one, and the fullest of the others.
+        self.own_percent = self.others_percent = 0
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -160,6 +162,12 @@ class FakeLog:
                 firsts.setdefault(pos - pos % SEGMENT_BYTES, index)
         return sorted(firsts.items())
 
+    def report_disk(self, percent: int) -> None:
+        self.own_percent = percent
+
+    def fullest_disk_percent(self) -> int:
+        return max(self.own_percent, self.others_percent)
+
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         await asyncio.sleep(0)
         self.snapshots.save(snapshot)
@@ -188,7 +196,7 @@ class Replica:
         self.failures = []
         self.metadata = Metadata()
         self.dispatcher = Dispatcher(
-            cast(Any, self.log), self.folder, self.queue_bytes, self.metadata
+            cast(Any, self.log), self.folder / "consumequeue", self.queue_bytes, self.metadata
         )
         source = GroupSource(
             cast(Any, self.log),

@@ -74,7 +74,7 @@ async def test_a_java_log_gives_the_units_that_java_wrote(store: str, tmp_path: 
         config = TopicConfig(topic_name=topic, read_queue_nums=4, write_queue_nums=4, perm=6)
         metadata.apply(index, 1, encode_op(TopicPut(config=config)))
     metadata._created_at = dict.fromkeys(TOPICS, -1)
-    dispatcher = Dispatcher(log, tmp_path / "ours", 200, metadata)
+    dispatcher = Dispatcher(log, tmp_path / "ours/consumequeue", 200, metadata)
     seen: list[int] = []
     arrived: dict[tuple[str, int], int] = {}
 

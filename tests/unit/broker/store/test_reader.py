@@ -120,12 +120,12 @@ def test_neighbours_are_read_in_one_piece_within_a_file() -> None:
     a, b = Unit(48, 100, 0), Unit(148, 100, 0)
     near, too_far = Unit(248 + far, 10, 0), Unit(249 + far, 10, 0)
     segment = 1 << 20
-    assert pulls_module._runs([a, b], segment) == [[a, b]]
-    assert pulls_module._runs([b, near], segment) == [[b, near]]
-    assert pulls_module._runs([b, too_far], segment) == [[b], [too_far]]
+    assert pulls_module.runs([a, b], segment) == [[a, b]]
+    assert pulls_module.runs([b, near], segment) == [[b, near]]
+    assert pulls_module.runs([b, too_far], segment) == [[b], [too_far]]
     next_file = Unit(segment + 48, 5, 0)
     last = Unit(segment - 20, 10, 0)
-    assert pulls_module._runs([last, next_file], segment) == [[last], [next_file]]
+    assert pulls_module.runs([last, next_file], segment) == [[last], [next_file]]
 
 
 async def test_pages_that_are_not_in_memory_are_read_in_a_thread(

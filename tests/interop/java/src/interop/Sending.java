@@ -16,7 +16,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * The producer's ways to send.
  *
  * <p>Options: topic; count; group; body (prefix, default the label); tags (A;B are used in turn);
- * keys (prefix); size (bytes the body is filled up to); timeout (ms); poll (name server, ms).
+ * keys (prefix); size (bytes the body is filled up to); timeout (ms); poll (name server, ms); settle
+ * (ms between the start and the first message of a synchronous producer).
  */
 final class Sending {
     private Sending() {
@@ -45,6 +46,7 @@ final class Sending {
 
     static void sync(Step step) throws Exception {
         DefaultMQProducer producer = started(step);
+        Thread.sleep(step.number("settle", 0));
         try {
             for (int i = 0; i < step.number("count", 1); i++) {
                 Message message = message(step, i);
