@@ -217,7 +217,7 @@ class BrokerApp:
         try:
             await self._close()
         finally:
-            if not self.failed.done():
+            if not self.failed.done() and self.engine.is_clean:
                 self._abort_file.unlink(missing_ok=True)
 
     async def _keep_last_offsets(self) -> None:

@@ -67,6 +67,11 @@ class Engine(Protocol):
         """Byte after the last record of the log."""
         ...
 
+    @property
+    def is_clean(self) -> bool:
+        """Once closed: whether the next start has nothing to make up for."""
+        ...
+
     async def open(self) -> None:
         """Bring queues and metadata to where the log is."""
         ...

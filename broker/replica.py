@@ -4,17 +4,19 @@ A broker puts its listeners around it; the simulation runs it as it is.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ledgermq.dledger.errors import DamagedError
+from ledgermq.dledger.errors import DamagedError, DiskFullError
 from ledgermq.dledger.host import Host
 from ledgermq.dledger.ids import NodeId, RaftConfig, Timing
 from ledgermq.dledger.member import ServerCallbacks, ServerConfig
 from ledgermq.dledger.raft.effects import Role
 from ledgermq.dledger.server import LogServer
+from ledgermq.dledger.store.segments import naming
 from ledgermq.dledger.store.snapshots import Snapshot
-from ledgermq.remoting.errors import CallerError, LedgerMQError, StorageError
+from ledgermq.remoting.errors import CallerError, LedgerMQError
 
 from .config_fields import BrokerConfig
 from .engine import EngineEvents
@@ -28,6 +30,8 @@ from .store.group_source import GroupSource
 from .store.index_view import IndexView
 from .store.key_index import KeyIndex
 from .store.reader import MessageReader
+
+log = logging.getLogger(__name__)
 
 _RETENTION_S = 10.0
 
@@ -46,7 +50,11 @@ class ReplicaEvents(EngineEvents):
 
 
 class Replica:
-    """Metadata, queues and log of one node, wired together."""
+    """Metadata, queues and log of one node, wired together.
+
+    Attributes:
+        is_clean: always; what a stop leaves undone, the next start makes from the log.
+    """
 
     def __init__(
         self,
@@ -73,6 +81,7 @@ class Replica:
         self._config = config
         self._events = events
         self._stopped = False
+        self.is_clean = True
         self.metadata = Metadata()
         self.stats = BrokerStats(host.mono_ms, host.wall_ms())
         self.node = Node(
@@ -148,14 +157,16 @@ class Replica:
     async def open(self) -> None:
         """Bring metadata and queues to where the log's snapshot left them."""
         try:
-            await self.dispatcher.start(
-                DispatchCallbacks(self._on_applied, self._events.on_change, self._stop)
-            )
+            with naming(self._config.consume_queue_dir, "open"):
+                await self.dispatcher.start(
+                    DispatchCallbacks(self._on_applied, self._events.on_change, self._stop)
+                )
         except DamagedError as e:
             self.log.note_damage(e)
             raise
         if self.index is not None:
-            await self.index.start(self.dispatcher.end_pos, trusted=not self.log.lost_power)
+            with naming(self._config.index_dir, "open"):
+                await self.index.start(self.dispatcher.end_pos, trusted=not self.log.lost_power)
 
     async def join(self) -> None:
         """Listen for the peers and take part in the group. CallerError: the port is taken."""
@@ -176,12 +187,15 @@ class Replica:
         while True:
             await asyncio.sleep(_RETENTION_S)
             try:
-                if self.index is not None:
-                    await self.index.remove_below(self.log.begin.pos)
                 self._retention.measure()
                 if self.node.ready:
                     await self._retention.check()
-            except StorageError as e:
+                if self.index is not None:
+                    with naming(self._config.index_dir, "removal of files"):
+                        await self.index.remove_below(self.log.begin.pos)
+            except DiskFullError as e:
+                log.warning("what may go stays for now: %s", e)
+            except (LedgerMQError, OSError) as e:
                 self._stop(e)
                 return
 
@@ -229,8 +243,15 @@ class Replica:
     def _on_seeded(self, snapshot: Snapshot) -> None:
         self.dispatcher.reseed(snapshot)
         if self.index is not None:
-            reseeding = self.index.reseed(self.dispatcher.end_pos)
+            reseeding = self._reseed_index(self.index, self.dispatcher.end_pos)
             self._reseeding = asyncio.get_running_loop().create_task(reseeding)
+
+    async def _reseed_index(self, index: IndexView, begin_pos: int) -> None:
+        try:
+            with naming(self._config.index_dir, "removal of files"):
+                await index.reseed(begin_pos)
+        except (LedgerMQError, OSError) as e:
+            self._stop(e)
 
     def _on_applied(self, index: int, arrivals: Arrivals) -> None:
         self.node.on_applied(index)

@@ -92,7 +92,10 @@ class Transport:
         # In a task of its own, because asyncio.wait_for, which it uses, can swallow a cancellation
         # (before Python 3.12): a cancelled job would go on for ever.
         opening = self._client.connect(address, min(timeout_ms, CONNECT_TIMEOUT_MS))
-        return await asyncio.shield(asyncio.get_running_loop().create_task(opening))
+        task = asyncio.get_running_loop().create_task(opening)
+        # Who asked may have left by the time it fails.
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())
+        return await asyncio.shield(task)
 
     async def request(
         self, address: str, command: RemotingCommand, timeout_ms: int

@@ -45,6 +45,7 @@ class Master:
 
     Attributes:
         term: 0; name servers compare it.
+        is_clean: once closed: the next start has nothing to make up for.
     """
 
     term = 0
@@ -72,6 +73,7 @@ class Master:
         self._events = events
         self._host = host = host or Host()
         self._stopped = False
+        self.is_clean = True
         self._disk_used_ratio = disk_used_ratio
         self._threads = host.threads(4, "store")
         with ExitStack() as opened:
@@ -236,14 +238,14 @@ class Master:
             self._state,
             disk=self._host.disk,
         ).run()
+        if self.index is not None:
+            await self.index.start(self._log.end_pos, trusted=self._index_is_trusted)
+            self.index.applied_to(dispatcher.applied)
         for saving in (self._tables.save_offsets, self._tables.save_topics, self._keeper.save):
             try:
                 await saving()
             except DiskFullError as e:
                 log.error("it goes on without: %s", e)
-        if self.index is not None:
-            await self.index.start(self._log.end_pos, trusted=self._index_is_trusted)
-            self.index.applied_to(dispatcher.applied)
 
     async def join(self) -> None:
         """Take messages."""
@@ -278,12 +280,16 @@ class Master:
             return
         try:
             await self.node.close()
+            if self.index is not None:
+                # Before the checkpoint: upstream believes what that says of the index.
+                self.is_clean = await self.index.finish()
             await self._keeper.save()
         except (LedgerMQError, OSError) as e:
             # Then this is no clean stop.
             self._stop(e)
             raise
-        self._life.save(self._host.boot_id, sync_flush=self._config.sync_flush, running=False)
+        boot_id, is_sync = self._host.boot_id, self._config.sync_flush
+        self._life.save(boot_id, sync_flush=is_sync, running=not self.is_clean)
 
     async def _close_index(self) -> None:
         if self.index is not None:

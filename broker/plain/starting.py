@@ -1,7 +1,7 @@
 """A plain broker's start: its queues are brought to the end of the log, or made anew from it.
 
-What the tables say is then made to fit: topics that a crash left half deleted, topics that have
-messages and no settings, groups that are ahead of their queue.
+What the tables say is then made to fit: topics that have messages and no settings, groups that are
+ahead of their queue.
 """
 
 import logging
@@ -13,7 +13,6 @@ from ledgermq.broker.metadata import (
     Offsets,
     OffsetsPut,
     Op,
-    TopicDelete,
     TopicPut,
     encode_op,
 )
@@ -86,10 +85,9 @@ class Starting:
             if pos == begin:
                 # All of them come from the log; what is in the files is of no use.
                 await queues.remove_all()
-                await self._finish_deletions()
                 return None
             queues.restore(await self._rows_at(pos))
-            await self._finish_deletions()
+            await self._finish_deletions(pos)
             await trim(queues, begin)
         except (LedgerMQError, OSError) as e:
             return str(e)
@@ -125,21 +123,18 @@ class Starting:
         for name in [n for n, end in self._tables.deleted.items() if end > end_pos]:
             await self._tables.note_deleted(name, end_pos)
 
-    async def _finish_deletions(self) -> None:
-        """Bring to its end what a crash has interrupted.
+    async def _finish_deletions(self, pos: int) -> None:
+        """Forget the queues, as they were at `pos`, of topics that were deleted then or since.
 
-        A topic that still has messages from before its deletion, and settings, was not made again:
-        nobody was told that it is deleted, but its messages would be gone with the queues' files.
+        What the topic made again under that name has got since comes from the log. If a crash has
+        interrupted the deletion, the topic may still be there: it is empty then.
         """
         queues = self._queues
-        for name, end in list(self._tables.deleted.items()):
-            if name in self._metadata.topics:
-                if not await queues.has_below(name, end):
-                    continue
-                log.warning("topic %s: its deletion, which was interrupted, is finished", name)
-                self._apply(TopicDelete(name=name))
-            queues.detach(name)
-            await queues.remove_topic(name)
+        for name, end in self._tables.deleted.items():
+            is_gone = name not in self._metadata.topics or end > pos
+            if is_gone or await queues.has_below(name, end):
+                queues.detach(name)
+                await queues.remove_topic(name)
 
     async def _make_queues(self, problem: str) -> None:
         """Make all queues from the log; a crash meanwhile has the next start do it again."""

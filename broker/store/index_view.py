@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _GATHER_S = 0.2
 _FLUSH_S = 2.0
 _QUERY_WAIT_S = 2.0
+_FINISH_S = 10.0
 _RETRY_S = 5.0
 # Between two slices the loop does its other work; then the view rests so many times their length.
 _SLICE_RECORDS = 128
@@ -102,28 +103,31 @@ class IndexView:
         self, topic: str, key: str, max_count: int, begin_ms: int, end_ms: int
     ) -> Found:
         """See `KeyIndex.query`; what became visible before is in it, within reason."""
-        await self._reach(self._target)
+        if not await self._reach(self._target, _QUERY_WAIT_S):
+            log.info("a query by key is answered %d bytes behind", self._target - self.position)
         found = await self.index.query(topic, key, max_count, begin_ms, end_ms)
         if self.index.broken is not None:
             self._work.set()
         return found
 
-    async def _reach(self, pos: int) -> None:
+    async def _reach(self, pos: int, timeout_s: float) -> bool:
+        """Whether everything below `pos` is indexed in time."""
         if self._task is None or self.position >= pos:
-            return
+            return self.position >= pos
         reached = asyncio.get_running_loop().create_future()
         waiter = (pos, reached)
         self._waiters.append(waiter)
         self._hurry.set()
         try:
-            await asyncio.wait_for(reached, _QUERY_WAIT_S)
+            await asyncio.wait_for(reached, timeout_s)
         except TimeoutError:
-            log.info("a query by key is answered %d bytes behind", pos - self.position)
+            return False
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             if not self._waiters:
                 self._hurry.clear()
+        return True
 
     async def remove_below(self, pos: int) -> None:
         """The log begins at `pos` now."""
@@ -143,6 +147,17 @@ class IndexView:
             await self.index.close()
         except (LedgerMQError, OSError) as e:
             log.warning("the next start goes on with an older end of the key index: %s", e)
+
+    async def finish(self) -> bool:
+        """Index all that is visible, within reason, and close; whether everything is on disk."""
+        reached = await self._reach(self._target, _FINISH_S)
+        await self._end()
+        try:
+            await self.index.close()
+        except (LedgerMQError, OSError) as e:
+            log.warning("the key index is behind: %s", e)
+            return False
+        return reached
 
     async def _end(self) -> None:
         task, self._task = self._task, None

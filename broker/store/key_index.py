@@ -110,8 +110,17 @@ class KeyIndex:
                 lambda: open_files(self._folder, self._disk, self._shape, trusted=trusted)
             )
             position = await self._settle(begin_pos, end_pos)
+            await self._make_durable()
         await self.remove_below(begin_pos)
         return position
+
+    async def _make_durable(self) -> None:
+        """Put on disk what was taken over; the checkpoint will say so."""
+        held = self._sealed[-1:]
+        if self._builder is not None:
+            await self._in_thread(self._builder.file.sync)
+            held.append(Held(self._builder.file, self._builder.header))
+        self.durable_ms = held[-1].header.end_ms if held else 0
 
     async def mend(self, begin_pos: int, end_pos: int) -> int:
         """Remove the broken file and all after it; where to go on, see `recover`."""

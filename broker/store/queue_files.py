@@ -1,7 +1,6 @@
 """The files of all consume queues: each of one size, few of them open at a time."""
 
 import asyncio
-import errno
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ledgermq.dledger.disk import Disk
-from ledgermq.dledger.errors import DiskFullError
+from ledgermq.dledger.errors import storage_error
+from ledgermq.dledger.store.segments import translated
 from ledgermq.remoting.errors import StorageError
 
 _MAX_OPEN_FILES = 256
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 
 
@@ -45,7 +44,7 @@ class QueueFiles:
             fd = self._get(path, create=False)
             return b"" if fd is None else self.disk.pread_cached(fd, size, offset)
         except OSError as e:
-            raise _translate(e, path, "read") from e
+            raise translated(e, path, "read") from e
 
     def read(self, path: Path, size: int, offset: int) -> bytes:
         """Up to `size` bytes, b"" without a file; may wait for the disk, in a thread.
@@ -58,11 +57,11 @@ class QueueFiles:
         except FileNotFoundError:
             return b""
         except OSError as e:
-            raise _translate(e, path, "open") from e
+            raise translated(e, path, "open") from e
         try:
             return self.disk.pread(fd, size, offset)
         except OSError as e:
-            raise _translate(e, path, "read") from e
+            raise translated(e, path, "read") from e
         finally:
             self.disk.close(fd)
 
@@ -72,8 +71,12 @@ class QueueFiles:
             fd = self.disk.open(path)
         except FileNotFoundError:
             return None
+        except OSError as e:
+            raise translated(e, path, "open") from e
         try:
             return self.disk.size(fd)
+        except OSError as e:
+            raise translated(e, path, "read") from e
         finally:
             self.disk.close(fd)
 
@@ -93,7 +96,7 @@ class QueueFiles:
                 done = self.disk.pwrite(fd, data, offset)
                 data, offset = data[done:], offset + done
         except OSError as e:
-            raise _translate(e, path, "write") from e
+            raise translated(e, path, "write") from e
 
     def _get(self, path: Path, *, create: bool) -> int | None:
         fd = self._fds.get(path)
@@ -148,10 +151,12 @@ def sync(disk: Disk, files: Iterable[Path], folders: Iterable[Path]) -> None:
             fd = disk.open(path)
         except FileNotFoundError:
             continue
+        except OSError as e:
+            raise storage_error(e, path, "open") from e
         try:
             disk.fdatasync(fd)
         except OSError as e:
-            raise StorageError(f"{path}: fdatasync failed: {e.strerror}") from e
+            raise storage_error(e, path, "fdatasync") from e
         finally:
             disk.close(fd)
     for folder in folders:
@@ -160,10 +165,4 @@ def sync(disk: Disk, files: Iterable[Path], folders: Iterable[Path]) -> None:
         except FileNotFoundError:
             continue
         except OSError as e:
-            raise StorageError(f"{folder}: fsync failed: {e.strerror}") from e
-
-
-def _translate(e: OSError, path: Path, what: str) -> Exception:
-    if e.errno in _NO_ROOM:
-        return DiskFullError(f"{path}: no room left on the device; free some or move the store")
-    return StorageError(f"{path}: {what} failed: {e.strerror}")
+            raise storage_error(e, folder, "fsync") from e

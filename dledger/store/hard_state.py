@@ -7,6 +7,7 @@ from ledgermq.dledger.disk import Disk, OsDisk, read_file
 from ledgermq.dledger.errors import DamagedError
 from ledgermq.dledger.ids import NONE, NodeId, Standing
 
+from .segments import naming
 from .slots import SlotFile, read_values, write_values
 
 # The forms before these named no version: (term, vote), and the mark alone.
@@ -57,7 +58,8 @@ class HardState:
             self.standing = Standing(values[2])
 
     def _import(self, disk: Disk, path: Path) -> None:
-        data = read_file(disk, path)
+        with naming(path, "read"):
+            data = read_file(disk, path)
         if data is None:
             return
         pairs = dict(line.split("=", 1) for line in data.decode().splitlines() if "=" in line)

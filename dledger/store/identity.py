@@ -9,7 +9,7 @@ from ledgermq.dledger.disk import Disk, ensure_folder, read_file, replace_file
 from ledgermq.dledger.errors import CallerError, DamagedError
 from ledgermq.dledger.host import Host
 
-from .segments import translated
+from .segments import naming
 from .slots import refuse_newer
 
 # Version 1 had no "check".
@@ -59,7 +59,8 @@ class StoreIdentity:
             self._lock(folder, "storePathRootDir", file="lock")
             if data_folder is not None:
                 self._lock(data_folder, "storePathDLedgerCommitLog")
-            data = read_file(self._disk, self._path)
+            with naming(self._path, "read"):
+                data = read_file(self._disk, self._path)
             self.found = data is not None
             if data is not None:
                 self._check(data)
@@ -69,14 +70,15 @@ class StoreIdentity:
         self.store_id = self.store_id or host.new_id()
 
     def _lock(self, folder: Path, key: str, *, file: str = "") -> None:
-        ensure_folder(self._disk, folder)
-        try:
-            self._locks.append(self._disk.lock(folder / file, folder=not file))
-        except BlockingIOError as e:
-            raise CallerError(
-                f"{folder} is in use by another process. Stop that one, or give this node a"
-                f" {key} of its own"
-            ) from e
+        with naming(folder, "open"):
+            ensure_folder(self._disk, folder)
+            try:
+                self._locks.append(self._disk.lock(folder / file, folder=not file))
+            except BlockingIOError as e:
+                raise CallerError(
+                    f"{folder} is in use by another process. Stop that one, or give this node a"
+                    f" {key} of its own"
+                ) from e
 
     def _check(self, data: bytes) -> None:
         try:
@@ -107,10 +109,8 @@ class StoreIdentity:
         """
         values = {"version": FORMAT_VERSION, "storeId": self.store_id, **self._wanted}
         text = json.dumps({**values, "check": _sum_of(values)}, indent=2)
-        try:
+        with naming(self._path, "write"):
             replace_file(self._disk, self._path, text.encode() + b"\n")
-        except OSError as e:
-            raise translated(e, self._path) from e
         self.found, self.damage = True, None
 
     def close(self) -> None:

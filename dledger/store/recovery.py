@@ -27,7 +27,7 @@ from .begin import Begin, BeginFile
 from .entry_index import EntryIndex
 from .hard_state import Mark, MarkFile
 from .ledger import Ledger
-from .segments import Segments
+from .segments import Segments, naming
 from .torn_tail import next_intact
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def open_ledger(
         DiskFullError: entries past the mark could not be written again.
     """
     disk = disk or OsDisk()
-    ensure_folder(disk, folder)
+    with naming(folder, "open"):
+        ensure_folder(disk, folder)
     with ExitStack() as opened:
         marks = MarkFile(folder, disk)
         opened.callback(marks.close)

@@ -6,10 +6,11 @@ on a full disk is SIGBUS. Reads on the event loop use `preadv(RWF_NOWAIT)`.
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ledgermq.dledger.disk import Disk, OsDisk, ensure_folder
-from ledgermq.dledger.errors import CallerError, DiskFullError, StorageError
+from ledgermq.dledger.errors import CallerError, DiskFullError, StorageError, storage_error
 
 _NAME_DIGITS = 20
 _ZERO_CHUNK = bytes(1 << 20)
@@ -49,7 +50,9 @@ class Segments:
         self.folder = folder
         self.segment_bytes = segment_bytes
         self.disk: Disk = disk or OsDisk()
-        ensure_folder(self.disk, folder)
+        with naming(folder, "open"):
+            ensure_folder(self.disk, folder)
+            names = self.disk.names(folder)
         self._fds: dict[int, int] = {}
         # Start offsets of those that had their full size when they were opened.
         self.whole: set[int] = set()
@@ -57,20 +60,22 @@ class Segments:
         self._dirty: set[int] = set()
         # Why a sync failed once: from then on none proves anything.
         self._failed: str | None = None
-        found = [n for n in self.disk.names(folder) if len(n) == _NAME_DIGITS and n.isdigit()]
+        found = [n for n in names if len(n) == _NAME_DIGITS and n.isdigit()]
         try:
             for name in found:
                 self._adopt(folder / name, mend_size=mend_size)
             for base in self._fds.keys() - self.whole:
-                self.disk.truncate(self._fds[base], segment_bytes)
+                with naming(self.path_of(base), "write"):
+                    self.disk.truncate(self._fds[base], segment_bytes)
         except BaseException:
             self.close()
             raise
 
     def _adopt(self, path: Path, *, mend_size: bool) -> None:
         base = int(path.name)
-        fd = self._fds[base] = self.disk.open(path)
-        size = self.disk.size(fd)
+        with naming(path, "open"):
+            fd = self._fds[base] = self.disk.open(path)
+            size = self.disk.size(fd)
         fits = size in (0, self.segment_bytes) or (mend_size and size < self.segment_bytes)
         if base % self.segment_bytes or not fits:
             raise CallerError(
@@ -192,16 +197,20 @@ class Segments:
         They are emptied at once, but closed much later: a read may be under way in a thread, and
         must not find another file under its descriptor.
         """
-        for base in bases:
-            fd = self._fds.pop(base)
-            self._dropped.append(fd)
-            self._dirty.discard(base)
-            self.disk.remove(self.path_of(base))
-            self.disk.truncate(fd, 0)
+        try:
+            for base in bases:
+                fd = self._fds.pop(base)
+                self._dropped.append(fd)
+                self._dirty.discard(base)
+                self.disk.remove(self.path_of(base))
+                self.disk.truncate(fd, 0)
+            # Also with nothing to remove: a process before this one may have been killed here.
+            self.disk.sync_folder(self.folder)
+        except OSError as e:
+            # No DiskFullError: it is half done, nothing may go on.
+            raise storage_error(e, self.folder, "removal of files") from e
         while len(self._dropped) > _KEPT_OPEN:
             self.disk.close(self._dropped.pop(0))
-        # Also when there is nothing to remove: a process before this one may have been killed here.
-        self.disk.sync_folder(self.folder)
 
     def sync(self) -> None:
         """Put everything written so far on disk. May run in a thread.
@@ -221,8 +230,9 @@ class Segments:
             try:
                 self.disk.fdatasync(fd)
             except OSError as e:
-                self._failed = f"{self.path_of(base)}: fdatasync failed: {e.strerror}"
-                raise StorageError(self._failed) from e
+                error = storage_error(e, self.path_of(base), "fdatasync")
+                self._failed = str(error)
+                raise error from e
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -238,7 +248,7 @@ class Segments:
         try:
             return self.disk.pread(fd, min(size, self.segment_bytes - offset), offset)
         except OSError as e:
-            raise StorageError(f"{self.path_of(pos)}: read at {pos} failed: {e.strerror}") from e
+            raise storage_error(e, self.path_of(pos), f"read at {pos}") from e
 
     def read_nowait(self, pos: int, size: int) -> bytes | None:
         """`size` bytes at `pos` if the page cache has them all, else None."""
@@ -249,7 +259,7 @@ class Segments:
         try:
             data = self.disk.pread_cached(fd, size, offset)
         except OSError as e:
-            raise StorageError(f"{self.path_of(pos)}: read at {pos} failed: {e.strerror}") from e
+            raise storage_error(e, self.path_of(pos), f"read at {pos}") from e
         return data if data is not None and len(data) == size else None
 
     def close(self) -> None:
@@ -264,4 +274,13 @@ def translated(e: OSError, path: Path, what: str = "write") -> DiskFullError | S
     """What a failed call on `path` means to the log."""
     if e.errno in _NO_ROOM:
         return DiskFullError(f"{path}: no room left on the device; free some or move the store")
-    return StorageError(f"{path}: {what} failed: {e.strerror}")
+    return storage_error(e, path, what)
+
+
+@contextmanager
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Give what fails inside the name of its file or folder; see `translated`."""
+    try:
+        yield
+    except OSError as e:
+        raise translated(e, path, what) from e

@@ -25,7 +25,7 @@ from zlib import crc32
 import msgpack
 
 from ledgermq.dledger.disk import Disk, OsDisk
-from ledgermq.dledger.errors import CallerError, DamagedError, StorageError
+from ledgermq.dledger.errors import CallerError, DamagedError, StorageError, storage_error
 
 from .segments import translated
 
@@ -73,7 +73,7 @@ class SlotFile:
                 self._disk.sync_folder(path.parent)
         except OSError as e:
             self.close()
-            raise translated(e, path) from e
+            raise translated(e, path, "open") from e
         except BaseException:
             self.close()
             raise
@@ -117,7 +117,7 @@ class SlotFile:
             self._disk.fdatasync(self._fd)
             self._disk.pwrite(self._fd, slot, (1 - first) * _SLOT_BYTES)
         except OSError as e:
-            raise StorageError(f"{self.path}: write failed: {e.strerror}") from e
+            raise storage_error(e, self.path, "write") from e
         self._sequence, self._synced, self.payload = sequence, first, payload
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from ledgermq.dledger.disk import Disk, OsDisk, ensure_folder, read_file, replac
 from ledgermq.dledger.errors import DamagedError
 from ledgermq.dledger.ids import NONE
 
-from .segments import translated
+from .segments import naming
 from .slots import refuse_newer
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,10 @@ class SnapshotStore:
         self._disk: Disk = disk or OsDisk()
         # Indexes of the files that may stay, ascending.
         self._intact: list[int] = []
-        ensure_folder(self._disk, folder)
-        for name in reversed(self._names()):
+        with naming(folder, "open"):
+            ensure_folder(self._disk, folder)
+            names = self._names()
+        for name in reversed(names):
             if name.endswith(_HALF_DONE):
                 continue
             found = self._read(self.folder / name)
@@ -82,7 +84,8 @@ class SnapshotStore:
         return [n for n in self._disk.names(self.folder) if _NAME.fullmatch(n)]
 
     def _read(self, path: Path) -> Snapshot | None:
-        data = read_file(self._disk, path) or b""
+        with naming(path, "read"):
+            data = read_file(self._disk, path) or b""
         try:
             return _decode(path, data)
         except DamagedError as e:
@@ -103,7 +106,7 @@ class SnapshotStore:
             StorageError: the disk failed.
         """
         path = self.folder / f"{snapshot.index:0{_NAME_DIGITS}d}"
-        try:
+        with naming(path, "write"):
             replace_file(self._disk, path, _encode(snapshot))
             self._intact = sorted({*self._intact, snapshot.index})[-_KEPT:]
             if snapshot.index >= self.index:
@@ -112,8 +115,6 @@ class SnapshotStore:
             for name in self._names():
                 if name not in kept:
                     self._disk.remove(self.folder / name)
-        except OSError as e:
-            raise translated(e, path) from e
 
 
 def _encode(snapshot: Snapshot) -> bytes:

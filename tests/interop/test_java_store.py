@@ -1,4 +1,4 @@
-"""One store, opened by our plain broker, by the Java original and by ours again.
+"""One store, opened by our plain broker and by the Java original in turn.
 
 Each of them sends and consumes; the next one must find all of it. In between the broker is stopped
 or killed with -9.
@@ -28,7 +28,10 @@ SMALL = {
     "flushConsumerOffsetInterval": "500",
 }
 COUNT, BODY = 300, 1000
-LEGS = ("ours", "java", "back")
+# Who opens the store; the last one only reads.
+LEGS = ("ours", "java", "back", "again")
+WRITERS, READERS = LEGS[:-1], LEGS[1:]
+JAVA_S = ("java", "again")
 # How the broker ends, and the original that opens the store.
 CASES = [("stopped", "4.9.5"), ("killed", "4.9.5"), ("killed", "5.3.3")]
 
@@ -75,14 +78,18 @@ def exchange(
     topic = f"Store_{uuid.uuid4().hex[:6]}"
     with java_client(version, broker, tmp_path_factory.mktemp("client")).session() as session:
         seen = Exchange(session.report)
-        for number, leg in enumerate(LEGS):
-            if leg != "ours":
-                broker.launcher = JavaLauncher(JAVA_PEER or version) if leg == "java" else ours
+        for number, leg in enumerate(LEGS, start=1):
+            if leg in READERS:
+                broker.launcher = JavaLauncher(JAVA_PEER or version) if leg in JAVA_S else ours
                 broker.restart(node)
-                _read_all(session, topic, leg)
-            _write(session, topic, leg)
-            if end == "killed":
-                _wait_for_saved_offsets(broker, topic, (number + 1) * COUNT)
+                _read(session, topic, leg)
+            if leg in WRITERS:
+                _write(session, topic, leg)
+                if end == "killed":
+                    _wait_for_saved_offsets(broker, topic, number * COUNT)
+                # Nothing but the log has these yet when the end comes.
+                session.run(f"produce,as=last-{leg},topic=Last_{topic},count=50,keys=last-{leg}-")
+            if end == "killed" or leg not in WRITERS:
                 broker.kill9(node)
             else:
                 broker.terminate(node)
@@ -90,12 +97,12 @@ def exchange(
     return seen
 
 
-def _read_all(session: Session, topic: str, leg: str) -> None:
+def _read(session: Session, topic: str, leg: str) -> None:
     """What the legs before have left, before anything new is sent."""
     session.run(f"pull,as=pull-{leg},topic={topic},group=Pull_{leg}_{topic}")
-    before = LEGS[: LEGS.index(leg)]
-    keys = [f"{b}{i}" for b in before for i in (0, COUNT // 2, COUNT - 1)]
-    session.run(f"find,as=find-{leg},topic={topic},keys={';'.join(keys)}")
+    session.run(f"find,as=find-{leg},topic={topic},keys={';'.join(_some_keys(leg))}")
+    last = [f"last-{b}-{i}" for b in _before(leg) for i in (0, 49)]
+    session.run(f"find,as=last-find-{leg},topic=Last_{topic},keys={';'.join(last)}")
 
 
 def _write(session: Session, topic: str, leg: str) -> None:
@@ -130,7 +137,23 @@ def _before(leg: str) -> tuple[str, ...]:
     return LEGS[: LEGS.index(leg)]
 
 
-@pytest.mark.parametrize("leg", LEGS[1:])
+def _some_keys(leg: str) -> dict[str, str]:
+    """Keys of the legs before, and the bodies that have them."""
+    return {
+        f"{b}{i}": f"{b}-{i}".ljust(BODY, ".")
+        for b in _before(leg)
+        for i in (0, COUNT // 2, COUNT - 1)
+    }
+
+
+def _check_found(exchange: Exchange, step: str, wanted: dict[str, str]) -> None:
+    found = exchange.report.of("found", step)
+    assert {e["key"]: e["body"] for e in found} == wanted
+    assert len(found) == len(wanted), "each is found once"
+    assert all(e["byUniqueKey"] == e["byOffsetId"] == e["body"] for e in found)
+
+
+@pytest.mark.parametrize("leg", READERS)
 def test_all_messages_are_where_they_were(exchange: Exchange, leg: str) -> None:
     sent = {place: body for b in _before(leg) for place, body in exchange.sent(b).items()}
     assert len(sent) == COUNT * len(_before(leg)), "places are used once"
@@ -142,33 +165,31 @@ def test_all_messages_are_where_they_were(exchange: Exchange, leg: str) -> None:
     assert sum(q["max"] for q in queues) == len(sent)
 
 
-@pytest.mark.parametrize("leg", LEGS)
+@pytest.mark.parametrize("leg", WRITERS)
 def test_queue_offsets_go_on_where_they_ended(exchange: Exchange, leg: str) -> None:
     places = {place for b in (*_before(leg), leg) for place in exchange.sent(b)}
     lengths = [sum(queue == q for queue, _ in places) for q in range(4)]
     assert places == {(q, offset) for q in range(4) for offset in range(lengths[q])}
 
 
-@pytest.mark.parametrize("leg", LEGS)
+@pytest.mark.parametrize("leg", WRITERS)
 def test_the_group_goes_on_where_it_was(exchange: Exchange, leg: str) -> None:
     received = exchange.report.bodies("received", f"consume-{leg}")
     assert received == sorted(exchange.sent(leg).values())
 
 
-@pytest.mark.parametrize("leg", LEGS[1:])
+@pytest.mark.parametrize("leg", READERS)
 def test_older_messages_are_found_by_key(exchange: Exchange, leg: str) -> None:
-    found = exchange.report.of("found", f"find-{leg}")
-    wanted = {
-        f"{b}{i}": f"{b}-{i}".ljust(BODY, ".")
-        for b in _before(leg)
-        for i in (0, COUNT // 2, COUNT - 1)
-    }
-    assert {e["key"]: e["body"] for e in found} == wanted
-    assert len(found) == len(wanted), "found once"
-    assert all(e["byUniqueKey"] == e["byOffsetId"] == e["body"] for e in found)
+    _check_found(exchange, f"find-{leg}", _some_keys(leg))
 
 
-@pytest.mark.parametrize("leg", LEGS)
+@pytest.mark.parametrize("leg", READERS)
+def test_what_was_sent_just_before_the_end_is_found_by_key(exchange: Exchange, leg: str) -> None:
+    wanted = {f"last-{b}-{i}": f"last-{b}-{i}" for b in _before(leg) for i in (0, 49)}
+    _check_found(exchange, f"last-find-{leg}", wanted)
+
+
+@pytest.mark.parametrize("leg", WRITERS)
 def test_batches_compressed_bodies_and_redeliveries_are_read(exchange: Exchange, leg: str) -> None:
     legs = (*_before(leg), leg)
     wanted = [f"batch-{b}-{i}" for b in legs for i in range(10)]
@@ -181,7 +202,7 @@ def test_batches_compressed_bodies_and_redeliveries_are_read(exchange: Exchange,
 
 def test_there_are_several_files_of_each_kind(exchange: Exchange, case: tuple[str, str]) -> None:
     topic = exchange.report.of("received", "consume-ours")[0]["topic"]
-    for number, files in enumerate(exchange.files):
+    for number, files in enumerate(exchange.files[: len(WRITERS)]):
         logs = sorted(f for f in files if f.startswith("commitlog/"))
         names = [f"commitlog/{i * (256 << 10):020d}" for i in range(len(logs))]
         assert logs == names

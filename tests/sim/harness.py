@@ -64,10 +64,10 @@ class Cluster:
         self._entry_count = 0
         voters = names(size)
         base = RaftConfig(voters[0], voters)
-        jitter = jitter or (lambda _: Random(rng.getrandbits(64)))
+        self._jitter = jitter or (lambda _: Random(rng.getrandbits(64)))
         self.nodes = {
             name: SimNode(
-                self, replace(base, self_id=name, **config), make_store(name), jitter(rank)
+                self, replace(base, self_id=name, **config), make_store(name), self._jitter(rank)
             )
             for rank, name in enumerate(voters)
         }
@@ -125,6 +125,25 @@ class Cluster:
         return due
 
     # --- members --------------------------------------------------------------------------------
+
+    def grow(self, size: int) -> None:
+        """Operators stop all nodes and write another list of members; new ones have empty stores.
+
+        Nobody is started.
+        """
+        for name in self.nodes:
+            self.crash(name)
+        voters = names(size)
+        for rank, name in enumerate(voters):
+            known = self.nodes.get(name)
+            if known is not None:
+                known.config = replace(known.config, voters=voters)
+                continue
+            config = replace(next(iter(self.nodes.values())).config, self_id=name, voters=voters)
+            store = SimStore(Standing.EMPTY)
+            node = self.nodes[name] = SimNode(self, config, store, self._jitter(rank))
+            # To be admitted it must hold all that was committed before it came.
+            self.invariants.on_forget(node)
 
     def start(self, name: NodeId) -> None:
         """Start a process, and dial from it and to it."""

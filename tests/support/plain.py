@@ -39,6 +39,8 @@ SMALL: dict[str, Any] = {
     "max_hash_slot_num": 64,
     "max_index_num": 256,
 }
+# Files of a size that never changes: there is always room in them.
+_IN_PLACE = ("/life", "/checkpoint")
 
 
 def plain_config(folder: Path, **more: Any) -> BrokerConfig:
@@ -263,7 +265,9 @@ class Held(OsDisk):
     """A disk that can be made slow, full or broken, by the paths that contain a text.
 
     Attributes:
-        room: so many bytes more can be written (zeros need none); None: any number.
+        room: so many bytes more can be written (zeros need none, nor what is written in place
+            only); None: any number.
+        rewrites: blocks that a file has need no room either.
         broken: fdatasync of such a file fails.
         syncs: paths of the syncs that succeeded.
     """
@@ -271,6 +275,7 @@ class Held(OsDisk):
     def __init__(self) -> None:
         super().__init__()
         self.room: int | None = None
+        self.rewrites = False
         self.broken = ""
         self.syncs: list[str] = []
         self.waiting = 0
@@ -280,9 +285,10 @@ class Held(OsDisk):
         self._paths: dict[int, str] = {}
 
     def hold(self, part: str = "commitlog") -> None:
-        """Let no fdatasync of such a file end before `release`."""
+        """Let no fdatasync of such a file end before `release`; others that were held go on."""
+        before, self._open = self._open, threading.Event()
         self._held = part
-        self._open.clear()
+        before.set()
 
     def release(self) -> None:
         """Go on."""
@@ -295,7 +301,10 @@ class Held(OsDisk):
         return fd
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:  # type: ignore[override]
-        if self.room is not None and any(data):
+        in_place = self._paths[fd].endswith(_IN_PLACE) or (
+            self.rewrites and os.lseek(fd, offset, os.SEEK_HOLE) >= offset + len(data)
+        )
+        if self.room is not None and any(data) and not in_place:
             if not self.room:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             data = data[: self.room]
@@ -304,9 +313,10 @@ class Held(OsDisk):
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         path = self._paths[fd]
+        gate = self._open
         if self._held and self._held in path:
             self.waiting += 1
-            self._open.wait(30)
+            gate.wait(30)
         if self.broken and self.broken in path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         os.fdatasync(fd)

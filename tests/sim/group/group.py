@@ -127,6 +127,8 @@ class Group:
     def before_step(self, name: NodeId, core: "RaftCore", event: ev.Event) -> None:
         """See `Audience`."""
         self.observer.before_step(name, core, event)
+        if type(event) is ev.TransferRequested and not core.transferring:
+            self._handing_over(self.members[name])
 
     def after_step(
         self, name: NodeId, core: "RaftCore", event: ev.Event, effects: tuple[fx.Effect, ...]
@@ -211,6 +213,10 @@ class Group:
             self._checked(lambda: self.promises.flushed(member))
 
     # --- lives --------------------------------------------------------------------------------
+
+    def _handing_over(self, member: Member) -> None:
+        if member.machine.disk.room is None and not self.rules.void:
+            self.promises.handing_over(member)
 
     def start_later(self, member: Member, span_us: tuple[int, int]) -> None:
         """Somebody starts the node again."""

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ledgermq.broker.metadata import GroupDelete, Offsets, OffsetsPut, TopicDelete
 from ledgermq.broker.store.dispatch import Arrivals
 from ledgermq.broker.store.pulls import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
@@ -9,7 +10,7 @@ from ledgermq.broker.writer import AppendResult
 from ledgermq.dledger.ids import NONE
 from tests.sim.invariants import ViolationError
 
-from .truth import Place, Truth
+from .truth import Place, Truth, op_in
 
 if TYPE_CHECKING:
     from ledgermq.broker.replica import Replica
@@ -153,6 +154,28 @@ class Promises:
         self._told += 1
         self._offsets[key] = (offset, self._told)
 
+    def handing_over(self, member: "Member") -> None:
+        """The leader begins to hand over: every offset it shows is in the log it hands over."""
+        replica, held = member.replica, member.witness.held
+        assert replica is not None
+        logged: dict[OffsetKey, int] = {}
+        deleted: set[str] = set()
+        for index in range(replica.dispatcher.applied + 1, held.end + 1):
+            written = held.at(index)
+            op = op_in(written) if written is not None else None
+            if isinstance(op, OffsetsPut):
+                logged.update(_flat(op.offsets))
+            elif isinstance(op, TopicDelete | GroupDelete):
+                deleted.add(op.name)
+        for key in self._offsets:
+            shown = replica.node.query_offset(*key)
+            found = logged.get(key, replica.metadata.offset(*key))
+            if shown != found and not deleted.intersection(key[:2]):
+                raise ViolationError(
+                    "offsets_survive_hand_overs",
+                    f"{member.name} hands over; it shows {shown} for {key}, its log says {found}",
+                )
+
     def flushing(self, member: "Member") -> None:
         """The leader puts its offsets into the log, to end in order."""
         replica = member.replica
@@ -193,3 +216,12 @@ class Promises:
             offset, _ = self._offsets[key]
             self._told += 1
             self._offsets[key] = (offset, self._told)
+
+
+def _flat(offsets: Offsets) -> dict[OffsetKey, int]:
+    return {
+        (group, topic, queue_id): offset
+        for group, by_topic in offsets.items()
+        for topic, queues in by_topic.items()
+        for queue_id, offset in queues.items()
+    }

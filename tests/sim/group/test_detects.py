@@ -120,7 +120,8 @@ CASES = [
         Node, "_place", answer_at_once, {"acks_are_committed"}, id="answer before the commit"
     ),
     pytest.param(
-        OffsetBuffer, "flush", lambda self: None, {"offsets_survive_sigterm"},
+        OffsetBuffer, "flush", lambda self: None,
+        {"offsets_survive_sigterm", "offsets_survive_hand_overs"},
         id="consumer offsets stay in memory",
     ),
     pytest.param(

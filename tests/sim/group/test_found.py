@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from ledgermq.broker.metadata import LogBegin
-from ledgermq.dledger.ids import Standing
+from ledgermq.dledger.ids import NodeId, Standing
 from ledgermq.remoting.errors import PeerError, StorageError
 from tests.sim.world import MS, Loss, S
 
-from .calm import Calm
+from .calm import QUIET, Calm
 from .found import FOUND, Found
 from .run import run_seed
 
@@ -157,3 +158,28 @@ def test_a_sigterm_during_a_hand_over_loses_no_consumer_offset(calm: Calm) -> No
     calm.leader.process.spawn(calm.leader.terminate())
     calm.wait(6 * S)
     assert calm.group.truth.metadata.offset("G0", topic, 0) == 3
+
+
+def test_a_hand_over_to_the_preferred_leader_loses_no_consumer_offset() -> None:
+    calm = Calm(7, replace(QUIET, preferred=True))
+    group, topic = calm.group, calm.topic
+    preferred = group.members[NodeId("n0")]
+    if calm.leader is preferred:
+        replica = preferred.replica
+        assert replica is not None
+        preferred.call(replica.log.transfer, calm.followers[0].name)
+        assert group.world.run_until(lambda: calm.followers[0].ready, 5 * S)
+    told = 0
+    while not preferred.ready:
+        leader = group.leader()
+        replica = leader.replica if leader is not None else None
+        if leader is not None and replica is not None and replica.node.takes_appends:
+            told += 1
+            group.promises.told(("G0", topic, 0), told)
+            leader.call(replica.node.commit_offset, "G0", topic, 0, told)
+        calm.wait(10 * MS)
+        assert group.world.now_us < 60 * S
+    # About one every 10 ms, until n0 had the office after 10 s of calm.
+    assert told > 500
+    assert group.truth.metadata.offset("G0", topic, 0) == told
+    group.close()

@@ -7,11 +7,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ledgermq.broker.metadata import ChangeKind, Metadata
+from ledgermq.broker.metadata import ChangeKind, Metadata, Op, decode_op
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.dledger.ids import NONE
 from ledgermq.dledger.store import entry
-from ledgermq.remoting.message_record import peek_record
+from ledgermq.remoting.message_record import RecordPeek, peek_record
 from ledgermq.remoting.message_types import SysFlag
 from tests.sim.invariants import ViolationError
 
@@ -83,7 +83,7 @@ class Truth:
     def _apply(self, written: Written) -> None:
         record = written.record
         peek = peek_record(record)
-        if peek.sys_flag & _TRANSACTION_MASK in _NOT_QUEUED:
+        if not _is_queued(peek):
             return
         topic = peek.topic.decode()
         created = NONE
@@ -166,6 +166,18 @@ class Truth:
         fingerprint = self._fingerprints.get(index)
         if fingerprint is not None and metadata.fingerprint() != fingerprint:
             raise ViolationError("equal_metadata", f"{name} differs at index {index}")
+
+
+def _is_queued(peek: RecordPeek) -> bool:
+    return peek.sys_flag & _TRANSACTION_MASK not in _NOT_QUEUED
+
+
+def op_in(written: Written) -> Op | None:
+    """The change of the metadata that an entry is, committed or not; None: it is none."""
+    peek = peek_record(written.record)
+    if peek.topic.decode() != INTERNAL_TOPIC or not _is_queued(peek):
+        return None
+    return decode_op(written.index, _body_of(written.record))
 
 
 def _body_of(record: bytes) -> bytes:

@@ -52,13 +52,16 @@ class Member:
         log = self.server
         return log is not None and log.is_leader and log.core.commit >= log.core.term_first_index
 
+    def _hand_over(self) -> None:
+        self.before_hand_over()
+
     def make(self) -> LogServer:
         self.commits.clear()
         callbacks = ServerCallbacks(
             on_role=lambda *_: None,
             on_commit=self.commits.append,
             on_append_failed=self.failed.append,
-            on_hand_over=lambda: self.before_hand_over(),
+            on_hand_over=self._hand_over,
             on_transfer_ended=lambda _: None,
             make_noop=lambda _term, _index: (len(NOOP), lambda _offset: NOOP),
             on_seeded=self.seeded.append,

@@ -250,6 +250,30 @@ async def test_files_below_the_begin_go(start: Open, tmp_path: Path) -> None:
     assert len(contents(tmp_path / "index")) == 1
 
 
+async def test_a_finish_leaves_nothing_out(start: Open, tmp_path: Path) -> None:
+    feed = ListFeed([record(f"k{n}") for n in range(300)])
+    view = await start(feed)
+    view.applied_to(feed.end)
+    assert await view.finish()
+    assert view.position == feed.end
+    again = await start(feed)
+    assert again.position >= feed.end - 10, "the last record is always put again"
+    again.applied_to(feed.end)
+    assert await found(again, "k299") == [100 + 10 * 299], "upstream would not look again"
+    assert again.index.durable_ms == FIRST_MS, "the files are on disk: upstream keeps them"
+
+
+async def test_a_finish_that_takes_for_ever_says_so(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_view, "_FINISH_S", 0.01)
+    feed = ListFeed([record("k")])
+    feed.is_stuck = True
+    view = await start(feed)
+    view.applied_to(feed.end)
+    assert not await view.finish()
+
+
 async def test_a_close_says_what_it_could_not_write(
     start: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
