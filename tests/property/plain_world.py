@@ -17,7 +17,7 @@ from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message import decode_records, pack_host
-from tests.sim.world import MS, S, Loss, Process, ProcessGone, World
+from tests.sim.world import S, Loss, Process, ProcessGone, World
 
 ROOT = Path("/m/store")
 QUEUES = 2
@@ -141,7 +141,7 @@ class PlainWorld:
             raise Broken(f"it stopped by itself: {self._failure}") from self._failure
         if process.alive and to_look:
             assert self.stage == "seen", f"it hangs: {self.stage}"
-        elif process.alive and self.rng.random() < 0.4:
+        elif process.alive and self.rng.random() < 0.6:
             self._stop(process)
         self._end(power=power)
 
@@ -153,6 +153,9 @@ class PlainWorld:
         if self.stage != "working":
             return
         self.stage = "stop"
+        if self.rng.random() < 0.6:
+            power, n = self.rng.random() < 0.6, self.rng.randrange(1, 30)
+            process.at_disk_call(n, lambda: self._end(power=power))
         process.spawn(self._close(process))
         self.world.run_until(lambda: not process.alive or self.stage == "stopped", 20 * S)
         if self.stage == "stopped":
@@ -237,7 +240,7 @@ class PlainWorld:
             process.spawn(self._use(master, topic, Random(self.rng.getrandbits(64)), i))
         while self.stage == "working":
             await asyncio.sleep(0.05 + self.rng.random() * 0.5)
-            self._used_ratio = self.rng.choice([0.1, 0.1, 0.87])
+            self._used_ratio = self.rng.choice([0.1, 0.87])
 
     async def _use(self, master: Master, topic: Topic, rng: Random, number: int) -> None:
         while self.stage == "working":
@@ -380,5 +383,3 @@ def _demand(condition: bool, what: str) -> None:
     if not condition:
         raise Broken(what)
 
-
-_ = MS

@@ -146,6 +146,7 @@ def _rot_entry(t: Trouble, member: "Member") -> str:
     if member.machine.disk.durable_size(path) is None:
         return ""
     member.machine.disk.rot_at(path, offset, t.rng.randrange(1, 256))
+    member.rotten.add(written.index)
     return f"entry {written.index}, {path} at {offset}"
 
 
@@ -156,6 +157,7 @@ def wipe(t: Trouble) -> bool:
         return False
     t.tell(member.name, "gets an empty disk")
     member.lurking = False
+    member.rotten.clear()
     member.end()
     member.machine.disk.wipe()
     member.witness.wiped()

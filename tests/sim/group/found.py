@@ -23,5 +23,7 @@ FOUND = [
     Found(0xC353, "queues were given up, the mark of it could not be written, and the node hung"),
     Found(0xE5C, "the harness: a node killed while it emptied its log was said to have begun anew"),
     Found(0x1286, "the harness: damage in a queue file that nobody had met yet was forgotten"),
+    Found(0x13C4, "the harness: an entry that rotted before its commit counted as never synced"),
+    Found(0x2827, "the harness: a mark's slow sync, begun before the heal, was held against the node"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

@@ -100,7 +100,7 @@ class Group:
     def _on_disk(self, name: NodeId, written: Written) -> bool:
         """Whether a loss of power would leave this entry on a member's disk for sure."""
         member = self.members[name]
-        if not self.character.sync_flush:
+        if not self.character.sync_flush or written.index in member.rotten:
             return True
         path, offset = member.place_of(written.pos)
         found = member.machine.disk.durable_read(path, offset, len(written.data))

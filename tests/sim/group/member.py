@@ -53,6 +53,8 @@ class Member:
         self.hurt = ""
         # Bytes of a queue file or snapshot were damaged: whoever meets them stops, now or later.
         self.lurking = False
+        # Entries of the log that lost a byte after they had been synced.
+        self.rotten: set[int] = set()
         self.disk_faults = 0
         self.joined = False
         self.stopping = False

@@ -170,7 +170,8 @@ class Run:
 
     def _syncs_are_through(self) -> bool:
         replicas = [m.replica for m in self.group.all if m.alive and m.replica is not None]
-        return all(r.log._flusher._running is None for r in replicas)
+        flushers = [r.log._flusher for r in replicas]
+        return all(f._running is None and f._marking is None for f in flushers)
 
     def recover(self) -> None:
         """A leader soon after everything is healed.
