@@ -11,6 +11,7 @@ from ledgermq.dledger.errors import (
     DiskFullError,
     InvariantError,
     StorageError,
+    storage_error,
 )
 from ledgermq.dledger.ids import NONE, Standing
 
@@ -232,7 +233,7 @@ class Ledger(StagedLog):
             self.data.drop_from(0)
             self.index.segments.drop_from(0)
         except OSError as e:
-            raise StorageError(f"{self.data.folder}: it could not be emptied: {e}") from e
+            raise storage_error(e, self.data.folder, "removal of files") from e
         self.marks.save(Mark(begin.index - 1, begin.pos, begin.chain, begin.index - 1))
         self.begins.save(begin)
 
@@ -264,7 +265,7 @@ class Ledger(StagedLog):
             self.data.drop_below(self.begin.pos)
             self.index.drop_below(self.begin.index)
         except OSError as e:
-            raise StorageError(f"{self.data.folder}: files could not be removed: {e}") from e
+            raise storage_error(e, self.data.folder, "removal of files") from e
 
     # --- reading ------------------------------------------------------------------------------
 

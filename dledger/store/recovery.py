@@ -222,7 +222,8 @@ class _Recovery:
         intact = next_intact(ledger) if mark.cut == NONE else None
         if intact is None:
             end_pos, size = ledger.end_pos, data.segment_bytes
-            data.drop_from(end_pos - end_pos % size + size)
+            with naming(data.folder, "removal of files"):
+                data.drop_from(end_pos - end_pos % size + size)
             data.clear_after(end_pos)
         self._save_mark(ledger, max(mark.commit, ledger.begin.index - 1))
         if intact is not None:

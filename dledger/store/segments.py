@@ -197,20 +197,16 @@ class Segments:
         They are emptied at once, but closed much later: a read may be under way in a thread, and
         must not find another file under its descriptor.
         """
-        try:
-            for base in bases:
-                fd = self._fds.pop(base)
-                self._dropped.append(fd)
-                self._dirty.discard(base)
-                self.disk.remove(self.path_of(base))
-                self.disk.truncate(fd, 0)
-            # Also with nothing to remove: a process before this one may have been killed here.
-            self.disk.sync_folder(self.folder)
-        except OSError as e:
-            # No DiskFullError: it is half done, nothing may go on.
-            raise storage_error(e, self.folder, "removal of files") from e
+        for base in bases:
+            fd = self._fds.pop(base)
+            self._dropped.append(fd)
+            self._dirty.discard(base)
+            self.disk.remove(self.path_of(base))
+            self.disk.truncate(fd, 0)
         while len(self._dropped) > _KEPT_OPEN:
             self.disk.close(self._dropped.pop(0))
+        # Also when there is nothing to remove: a process before this one may have been killed here.
+        self.disk.sync_folder(self.folder)
 
     def sync(self) -> None:
         """Put everything written so far on disk. May run in a thread.

@@ -17,7 +17,7 @@ from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message import decode_records, pack_host
-from tests.sim.world import S, Loss, Process, ProcessGone, World
+from tests.sim.world import Loss, Process, ProcessGone, S, World
 
 ROOT = Path("/m/store")
 QUEUES = 2
@@ -38,12 +38,14 @@ class Sent:
     Attributes:
         bodies: by queue offset.
         places: physical offsets of those that were answered.
+        refused: for want of room. What was taken back may be there again after a loss of power.
         safe: so many were answered as being on the disk.
         commits: what was said to be consumed, newest last.
     """
 
     bodies: list[bytes] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
+    refused: list[bytes] = field(default_factory=list)
     safe: int = 0
     commits: list[int] = field(default_factory=lambda: [0])
 
@@ -125,6 +127,7 @@ class PlainWorld:
             self._live(to_look=True)
 
     def _live(self, *, to_look: bool = False) -> None:
+        self.machine.disk.room = None
         process = self.machine.boot()
         self.stage, self.master, self._used_ratio = "start", None, 0.1
         power = self.rng.random() < 0.6
@@ -163,6 +166,7 @@ class PlainWorld:
 
     async def _close(self, process: Process) -> None:
         assert self.master is not None
+        self.machine.disk.room = None
         await self.master.close()
         process.disk.remove(ROOT / "abort")
         self.stage = "stopped"
@@ -238,9 +242,12 @@ class PlainWorld:
         self.stage = "working"
         for i, topic in enumerate(self.topics):
             process.spawn(self._use(master, topic, Random(self.rng.getrandbits(64)), i))
+        fills = self.rng.random() < 0.4
         while self.stage == "working":
-            await asyncio.sleep(0.05 + self.rng.random() * 0.5)
+            await asyncio.sleep(0.05 + self.rng.random() * 0.3)
             self._used_ratio = self.rng.choice([0.1, 0.87])
+            if fills:
+                self.machine.disk.room = self.rng.choice([None, None, 0, 3 * 4096, 20 * 4096])
 
     async def _use(self, master: Master, topic: Topic, rng: Random, number: int) -> None:
         while self.stage == "working":
@@ -309,8 +316,13 @@ class PlainWorld:
         def on_done(result: AppendResult | PeerError) -> None:
             done.set_result(None)
             if isinstance(result, PeerError):
-                if self.stage == "working" and self._failure is None:
-                    raise Broken(f"refused: {result}")
+                if self.stage != "working" or self._failure is not None:
+                    return
+                if "no room left" not in result.remark:
+                    self._failure = Broken(f"refused: {result.remark}")
+                self.counts["refused"] += 1
+                queue.refused += queue.bodies[offset:]
+                del queue.bodies[offset:]
                 return
             if result.queue_offset != offset:
                 self._failure = Broken(f"offset {result.queue_offset}, not {offset}")
@@ -344,13 +356,19 @@ class PlainWorld:
     async def _look_at(
         self, master: Master, name: str, queue_id: int, queue: Sent, where: str, promised: bool
     ) -> None:
-        low, high = master.reader.min_offset(name, queue_id), master.reader.max_offset(name, queue_id)
+        low = master.reader.min_offset(name, queue_id)
+        high = master.reader.max_offset(name, queue_id)
         if promised:
             _demand(high >= queue.safe, f"{where} ends at {high}, {queue.safe} were answered")
         begin = master._log.begin_pos
         kept = [o for o, place in queue.places.items() if place >= begin and o < high]
-        _demand(not kept or low <= min(kept), f"{where} begins at {low}, {min(kept or [0])} is kept")
+        first = min(kept, default=low)
+        _demand(low <= first, f"{where} begins at {low}, {first} is kept")
         found = await self._read(master, name, queue_id, low, high)
+        again = found[max(len(queue.bodies) - low, 0) :]
+        if self._lost_power and set(again) <= set(queue.refused):
+            queue.bodies += again
+            self.counts["refused and there"] += len(again)
         _demand(found == queue.bodies[low:high], f"{where}: other messages than were sent")
         self.counts["looked at"] += len(found)
         del queue.bodies[high:]
@@ -382,4 +400,3 @@ class PlainWorld:
 def _demand(condition: bool, what: str) -> None:
     if not condition:
         raise Broken(what)
-

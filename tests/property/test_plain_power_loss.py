@@ -3,16 +3,18 @@
 Nothing that was promised is lost, changed, doubled or out of order: see `plain_world`. What is
 promised: with SYNC_FLUSH all that was answered; with ASYNC_FLUSH all that was answered before a
 kill, and a prefix of it before a loss of power. Topics, groups and deletions that were answered are
-promised in any case.
+promised in any case. `LEDGERMQ_PLAIN_SEEDS=500` runs more seeds.
 """
 
 import logging
+import os
 from collections import Counter
 
 import pytest
 
 from .plain_world import PlainWorld
 
+SEEDS = int(os.environ.get("LEDGERMQ_PLAIN_SEEDS", "14"))
 LIVES = 5
 # So often at least a broker is ended in each of these phases; else this shows too little.
 LEAST = {
@@ -43,10 +45,11 @@ def run(seeds: range, *, sync_flush: bool) -> tuple[Counter[str], Counter[str]]:
 @pytest.mark.parametrize("sync_flush", [True, False])
 def test_what_was_promised_is_there(sync_flush: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-    phases, counts = run(range(14), sync_flush=sync_flush)
+    phases, counts = run(range(SEEDS), sync_flush=sync_flush)
     assert {p: n for p, n in LEAST.items() if phases[p] < n} == {}, phases
     assert min(counts["answered"], counts["looked at"]) > 2000, counts
-    assert min(counts["deletions"], counts["clean stops"]) > 8, counts
+    assert counts["deletions"] > 100, counts
+    assert counts["clean stops"] >= 2, counts
 
 
 def test_a_seed_is_one_run() -> None:

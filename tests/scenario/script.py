@@ -27,7 +27,7 @@ Nothing is delivered and no time passes unless a command says so:
     wipe n1                       kill it and give it an empty disk; `start` it again
     damage n1 4                   kill it; its entries from 4 on are broken; `start` it again
     bootstrap n1                  an operator says that its store is to be believed; `start` it
-    members 5                     all stop, and get a longer list of members; new ones are empty
+    members 5                     all stop, and get another list of members; new ones are empty
     compact n0 4                  its log begins at 4 from now on
     hint n1 n0                    tell n1 that n0 died
     pause n1, resume n1           its process stops running, and runs again
@@ -249,7 +249,7 @@ class Script:
         store.save_hard_state(store.term, store.vote, Standing.MEMBER)
 
     def _members(self, args: str) -> None:
-        self.cluster.grow(int(args))
+        self.cluster.change_members(int(args))
         self.cluster.run_due()
 
     def _compact(self, args: str) -> None:

@@ -23,6 +23,8 @@ from .node import SimNode, names
 from .store import Entry, SimStore, Store
 
 HISTORY = 60
+# Nothing is under way any more so long after the last process ended.
+_DRAIN_MS = 5000
 Record = tuple[int, NodeId, "Event | Effect | Lost"]
 
 
@@ -126,14 +128,17 @@ class Cluster:
 
     # --- members --------------------------------------------------------------------------------
 
-    def grow(self, size: int) -> None:
+    def change_members(self, size: int) -> None:
         """Operators stop all nodes and write another list of members; new ones have empty stores.
 
-        Nobody is started.
+        Nobody is started; the last ones go if there are too many.
         """
         for name in self.nodes:
             self.crash(name)
+        self.run(_DRAIN_MS)
         voters = names(size)
+        for name in self.nodes.keys() - set(voters):
+            del self.nodes[name]
         for rank, name in enumerate(voters):
             known = self.nodes.get(name)
             if known is not None:

@@ -1,4 +1,7 @@
-"""The list of members gets longer between two runs of a group: nothing acknowledged is lost."""
+"""Members come and go while all of a group is stopped: nothing acknowledged is lost.
+
+New ones are EMPTY, so any number may come; of the old ones one at a time may go.
+"""
 
 from random import Random
 
@@ -13,11 +16,11 @@ from .test_random import require_recovery
 STEPS = 500
 
 
-@pytest.mark.parametrize("first", range(0, 40, 10))
-@pytest.mark.parametrize(("before", "after"), [(3, 5), (2, 3), (3, 4), (5, 7)])
-def test_new_members_count_when_they_hold_everything(before: int, after: int, first: int) -> None:
+@pytest.mark.parametrize("first", range(0, 12, 6))
+@pytest.mark.parametrize(("before", "after"), [(3, 5), (2, 3), (5, 7), (5, 4), (4, 3), (3, 2)])
+def test_another_list_of_members(before: int, after: int, first: int) -> None:
     """The invariants look at every event: one leader a term, which holds all that was committed."""
-    for seed in range(first, first + 10):
+    for seed in range(first, first + 6):
         rng = Random(seed)
         cluster = Cluster(before, rng, weather(rng))
         cluster.start_all()
@@ -27,8 +30,8 @@ def test_new_members_count_when_they_hold_everything(before: int, after: int, fi
         trouble.stop()
         committed = len(cluster.invariants.committed)
         # At any moment: nobody says when they are equal.
-        cluster.run(rng.randint(0, 3000))
-        cluster.grow(after)
+        cluster.run(rng.randint(0, 500))
+        cluster.change_members(after)
         trouble = Nemesis(cluster, Random(seed ^ 0x6E65), lies=False, losses=True)
         cluster.run_until(lambda c=cluster: c.steps >= 3 * STEPS, 600_000)
         trouble.stop()

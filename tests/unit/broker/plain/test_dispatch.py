@@ -23,8 +23,12 @@ from ledgermq.dledger.errors import DamagedError
 from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message_properties import java_hash
 from tests.support import until
+from tests.unit.remoting.messages import record
 
 from .plain_logs import open_plain, put, stage
+
+# A record of `put` with a body of 200 bytes.
+SIZE = len(record(topic=b"T", body=bytes(200)))
 
 
 class World:
@@ -70,7 +74,7 @@ class World:
         self.dispatcher.reach(end)
         await until(lambda: self.dispatcher.applied >= end or self.failures)
 
-    def rows(self) -> set[tuple[str, int, int, int]]:
+    def rows(self) -> set[tuple[Any, ...]]:
         return {tuple(row) for row in self.queues.rows()}
 
 
@@ -138,6 +142,8 @@ async def test_what_is_not_in_memory_is_read(tmp_path: Path) -> None:
     log.close()
     async with a_world(tmp_path) as world:
         world.dispatcher.serving = True
+        await world.reach(2 * SIZE)
+        assert world.rows() == {("T", 0, 0, 2)}, "what is not synced is not shown"
         await world.reach()
         assert world.rows() == {("T", 0, 0, 12)}
         assert not world.failures
@@ -222,8 +228,8 @@ async def test_a_queue_whose_begin_is_gone_begins_in_the_midst(world: World) -> 
     assert world.rows() == {("T", 0, 7, 9)}
     # Whoever knows that there are queues takes this for wrong.
     world.put(5, topic=b"U")
+    world.dispatcher.serving = False
     with pytest.raises(WrongQueuesError, match="has offset 5, queue U/0 goes on at 0"):
-        world.dispatcher.serving = False
         await world.catch_up(is_whole=False)
 
 
@@ -254,7 +260,8 @@ async def test_a_gap_is_no_queue_of_this_log(
 
 async def test_records_of_deleted_topics_do_not_come_back(world: World) -> None:
     world.put(0, 1)
-    world.deleted["T"] = world.log.end_pos
+    world.put(0, 1, topic=b"V")
+    world.deleted = {"T": world.log.end_pos, "V": world.log.end_pos}
     world.put(0, topic=b"U")
     world.put(0, 1, 2)
     await world.catch_up()

@@ -64,7 +64,7 @@ async def test_what_finds_no_room_is_not_answered_as_done(tmp_path: Path) -> Non
     async with PlainBroker(tmp_path, disk=Held()) as broker:
         assert isinstance(broker.disk, Held)
         broker.disk.room = 0
-        with pytest.raises(AssertionError, match="not saved: .*topics.json.*no room"):
+        with pytest.raises(AssertionError, match=r"not saved: .*topics\.json.*no room"):
             await broker.create_topic("T")
         assert not broker.app.failed.done()
         broker.disk.room = None
@@ -120,6 +120,26 @@ async def test_a_topic_made_again_begins_at_0_without_its_old_messages(tmp_path:
             assert broker.app.reader.min_offset("T", 0) == 0
             assert broker.app.reader.max_offset("T", 0) == begun + 1
             assert broker.app.node.query_offset("CG", "T", 0) is None
+
+
+async def test_a_topic_made_again_is_no_reason_to_make_all_queues_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bounds that were kept last are those of the old topic."""
+    config = {"flush_interval_consume_queue_ms": 3_600_000}
+    async with PlainBroker(tmp_path, **config) as broker:
+        await with_group(broker, 30)
+        await broker.create_topic("U")
+        await broker.fill(30, "U")
+        await broker.master._keeper.save()
+        await broker.delete_topic("T")
+        await broker.create_topic("T")
+        bodies = await broker.fill(5)
+        await broker.restart(kill=True)
+        assert "made anew" not in caplog.text
+        assert broker.master.dispatcher.units == 5
+        assert await broker.bodies() == bodies
+        assert len(await broker.bodies("U")) == 30
 
 
 async def test_a_deleted_topic_stays_so_when_the_queues_are_made_anew(tmp_path: Path) -> None:
@@ -279,6 +299,16 @@ async def test_offsets_are_saved_by_a_stop_and_not_before_their_time(tmp_path: P
         await broker.restart()
         assert saved_offset(broker) == 2
         assert broker.app.node.query_offset("CG", "T", 0) == 2
+
+
+async def test_offsets_that_move_to_the_last_are_saved_by_the_engine_itself(
+    tmp_path: Path,
+) -> None:
+    async with PlainBroker(tmp_path, flush_consumer_offset_interval_ms=3_600_000) as broker:
+        await with_group(broker)
+        broker.app.node.commit_offset("CG", "T", 0, 2)
+        await broker.app.node.close()
+        assert saved_offset(broker) == 2
 
 
 async def test_offsets_that_found_no_room_are_saved_by_the_stop(

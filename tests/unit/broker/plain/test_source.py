@@ -1,6 +1,5 @@
 """Reading a plain commitlog: what is broken is refused by name, all else is served."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,9 +70,12 @@ async def test_a_broken_record_is_looked_for_once(
         source = source_of(broker)
         looks: list[int] = []
         look = source._record_at_or_before
-        monkeypatch.setattr(
-            source, "_record_at_or_before", lambda pos: (looks.append(pos), look(pos))[1]
-        )
+
+        def counted(pos: int) -> int:
+            looks.append(pos)
+            return look(pos)
+
+        monkeypatch.setattr(source, "_record_at_or_before", counted)
         remarks = {(await pull_one(broker, 30)).remark for _ in range(3)}
         assert len(remarks) == 1
         assert looks == [places[30]]
@@ -154,7 +156,7 @@ async def test_what_retention_removes_meanwhile_is_gone_not_broken(tmp_path: Pat
     async with PlainBroker(tmp_path) as broker:
         await with_messages(broker)
         log = broker.master._log
-        os.remove(broker.folder / "commitlog" / f"{0:020d}")
+        (broker.folder / "commitlog" / f"{0:020d}").unlink()
         log.drop_below(SEGMENT_BYTES)
         reply = await pull_one(broker, 3)
         assert reply.code == 1
