@@ -131,7 +131,7 @@ class Starting:
         """
         queues = self._queues
         for name, end in self._tables.deleted.items():
-            is_gone = name not in self._metadata.topics or end > pos
+            is_gone = name not in self._metadata.topics or end >= pos
             if is_gone or await queues.has_below(name, end):
                 queues.detach(name)
                 await queues.remove_topic(name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,9 +156,11 @@ async def test_every_acknowledged_message_outlives_the_kill_of_both(tmp_path: Pa
     with Masters(tmp_path, extra_conf=SYNC) as masters:
         async with sending(masters.name_server, TOPIC, WORKERS) as sends:
             await until(lambda: len(sends.acked) >= 1000, 30, "1000 sends")
-            await asyncio.to_thread(lambda: [masters.kill9(node) for node in masters.nodes])
+            for node in masters.nodes:
+                node.end(signal.SIGKILL)
             killed = len(sends.acked)
-            await asyncio.to_thread(lambda: [masters.restart(node) for node in masters.nodes])
+            for node in masters.nodes:
+                await asyncio.to_thread(masters.restart, node)
             await until(
                 lambda: all(len(sends.to(name, since=killed)) >= 100 for name in (A, B)),
                 40,

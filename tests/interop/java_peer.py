@@ -66,7 +66,7 @@ def java_group(folder: Path, version: str = DEFAULT_VERSION) -> Cluster:
 def main() -> None:
     """Run a Java cluster until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Run the Java original from published jars.")
-    parser.add_argument("--masters", help="brokers without a group, such as broker-a,broker-b")
+    parser.add_argument("--masters", help="without a group: broker-a, or broker-a,broker-b")
     parser.add_argument("--version", default=DEFAULT_VERSION)
     options = parser.parse_args()
     jvm.require_tools()

@@ -15,7 +15,6 @@ import pytest
 
 from tests.interop.conftest import JAVA_PEER, java_client, masters_under_test
 from tests.interop.java_client import Event, Report, Session, mqadmin
-from tests.support import wait_until
 from tests.support.cluster import Node
 from tests.support.masters import Masters
 
@@ -82,8 +81,8 @@ def walk(masters: Masters, version: str, tmp_path_factory: pytest.TempPathFactor
     client = java_client(version, masters, tmp_path_factory.mktemp(f"client-{version}"))
     topic = f"Walk_{uuid.uuid4().hex[:6]}"
     # The broker goes away once by SIGTERM and once by kill -9: in either order.
-    ends = [masters.terminate, masters.kill9]
-    first_end, second_end = ends if version == VERSIONS[0] else reversed(ends)
+    ends: list[End] = [masters.terminate, masters.kill9]
+    first_end, second_end = ends if version == VERSIONS[0] else ends[::-1]
     with client.session() as session:
         seen = Walk(session.report, masters)
         _ten_messages(session, seen, topic)
@@ -97,9 +96,13 @@ def walk(masters: Masters, version: str, tmp_path_factory: pytest.TempPathFactor
 
 def _ten_messages(session: Session, seen: Walk, topic: str) -> None:
     session.run(f"produce,as=ten,topic={topic},count=10,tags=TagA;TagB,{SETTLED}")
-    for server in seen.masters.name_servers:
-        wait_until(lambda s=server: len(_queues(seen.masters.route(topic, s))) == 2, what="a route")
-    seen.route = _queues(seen.masters.route(topic))
+    masters = seen.masters
+    session.until(
+        lambda: all(len(_queues(masters.route(topic, s))) == 2 for s in masters.name_servers),
+        10,
+        "both masters in the route",
+    )
+    seen.route = _queues(masters.route(topic))
     session.run(f"consume,as=once,topic={topic},group=Once_{topic},count=10")
     session.run(
         f"consume,as=refused,topic={topic},group=Refused_{topic},count=10,fail=once,level=1"

@@ -133,15 +133,15 @@ def _after(session: Session, version: str) -> None:
 
 def _wait_for_saved_offsets(single: Masters, *versions: str) -> None:
     """Before a kill -9: upstream writes consumer offsets every few seconds only."""
-    for version in versions:
-        topic, group = _name("T", version), _name("G", version)
-        wait_until(
-            lambda t=topic, g=group: (
-                sum(single.saved_offsets(single.nodes[0], t, g).values()) == SENT
-            ),
-            20,
-            f"offsets of {group} in consumerOffset.json",
-        )
+    names = [(_name("T", version), _name("G", version)) for version in versions]
+    wait_until(
+        lambda: all(
+            sum(single.saved_offsets(single.nodes[0], topic, group).values()) == SENT
+            for topic, group in names
+        ),
+        20,
+        f"offsets of {names} in consumerOffset.json",
+    )
 
 
 def _ask_mqadmin(version: str, single: Masters, home: Path) -> dict[str, str]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import HOST, Cluster, Launcher, Node
+from ledgermq.remoting import properties
+from tests.support.cluster import HOST, ROOT, Cluster, Launcher, Node
 
-CLUSTER_NAME = "DefaultCluster"
+CONF = ROOT / "conf" / "2m-noslave"
 
 
 class Masters(Cluster):
@@ -21,7 +22,8 @@ class Masters(Cluster):
 
     Args:
         folder: everything the nodes write goes here.
-        names: the brokers.
+        names: the brokers; each is configured by its file of conf/2m-noslave, but for its port, its
+            address and its folder. The file's name server gives way to the option -n.
         bare: nothing is configured but what keeps a broker apart from others of this machine, its
             port and its address; name server and store come as `mqbroker -n HOST:PORT` has them.
         name_servers: independent name servers.
@@ -73,12 +75,7 @@ class Masters(Cluster):
         values = {"brokerIP1": HOST, "listenPort": str(node.port)}
         if self._bare:
             return values
-        return values | {
-            "brokerClusterName": CLUSTER_NAME,
-            "brokerName": node.name,
-            "brokerId": "0",
-            "brokerRole": "ASYNC_MASTER",
-            "deleteWhen": "04",
-            "fileReservedTime": "48",
-            "storePathRootDir": str(node.folder / "store"),
-        }
+        path = CONF / f"{node.name}.properties"
+        lines = properties.parse(path.read_text("utf-8"), str(path))
+        shipped = {line.key: line.value for line in lines}
+        return shipped | values | {"storePathRootDir": str(node.folder / "store")}

@@ -24,6 +24,8 @@ FOUND = [
     Found(0xE5C, "the harness: a node killed while it emptied its log was said to have begun anew"),
     Found(0x1286, "the harness: damage in a queue file that nobody had met yet was forgotten"),
     Found(0x13C4, "the harness: an entry that rotted before its commit counted as never synced"),
-    Found(0x2827, "the harness: a mark's slow sync, begun before the heal, was held against the node"),
+    Found(
+        0x2827, "the harness: a node was blamed for a mark whose slow sync began before the heal"
+    ),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

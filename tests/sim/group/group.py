@@ -215,7 +215,7 @@ class Group:
     # --- lives --------------------------------------------------------------------------------
 
     def _handing_over(self, member: Member) -> None:
-        if member.machine.disk.room is None and not self.rules.void:
+        if member.ready and member.machine.disk.room is None and not self.rules.void:
             self.promises.handing_over(member)
 
     def start_later(self, member: Member, span_us: tuple[int, int]) -> None:

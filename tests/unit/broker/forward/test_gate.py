@@ -221,12 +221,12 @@ async def test_bounds_of_requests_under_way(
 
 
 async def test_an_unreachable_leader_is_not_dialled_in_a_busy_loop(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Brokers(tmp_path) as group:
         app = await group.leader()
         dead = f"127.0.0.1:{reserve_port()}"
-        app.gate._leader_address = lambda: dead  # type: ignore[method-assign]
+        monkeypatch.setattr(Node, "leader_address", property(lambda _: dead))
         app.gate.closed = True
         dialled = 0
         connect = app.gate._client.connect
@@ -244,12 +244,14 @@ async def test_an_unreachable_leader_is_not_dialled_in_a_busy_loop(
         assert caplog.text.count("cannot forward") == 1
 
 
-async def test_a_leader_that_cannot_be_dialled_does_not_delay_the_next_one(tmp_path: Path) -> None:
+async def test_a_leader_that_cannot_be_dialled_does_not_delay_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Brokers(tmp_path, nodes=3) as group:
         await group.create_topic("T")
         follower = (await group.followers())[0]
         gate = follower.gate
-        real, connect = gate._leader_address, gate._client.connect
+        connect = gate._client.connect
         hanging = asyncio.Event()
 
         async def slow(address: str, timeout_ms: int = 0) -> Any:
@@ -259,10 +261,15 @@ async def test_a_leader_that_cannot_be_dialled_does_not_delay_the_next_one(tmp_p
             return await connect(address)
 
         gate._client.connect = slow  # type: ignore[method-assign]
-        gate._leader_address = lambda: "192.0.2.1:1"  # type: ignore[method-assign]
+        real, shown = Node.leader_address, "192.0.2.1:1"
+        monkeypatch.setattr(
+            Node,
+            "leader_address",
+            property(lambda n: shown if n is follower.node else real.__get__(n)),
+        )
         asking = asyncio.create_task(group.ask(follower, send_request("T")))
         await hanging.wait()
-        gate._leader_address = real  # type: ignore[method-assign]
+        monkeypatch.undo()
         assert (await asking).code == 0
 
 
