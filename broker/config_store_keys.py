@@ -21,9 +21,6 @@ _QUEUE_FLUSH = Idle(group="queue files are rebuilt from the log and need no flus
 _RETENTION = Idle(
     group="the group decides what is removed, a few files at a time, and all nodes do the same"
 )
-_FORCED = Idle(
-    group="a message younger than fileReservedTime is never removed; a full disk refuses writes"
-)
 _OFFSETS = Idle(group="consumer offsets are records of the log; see offsetFlushIntervalMs")
 _IN_LOG = Idle(
     group="a group's log lies in storePathRootDir/dledger-<dLegerSelfId>;"
@@ -134,23 +131,22 @@ class StoreKeys:
     disk_space_clean_forcibly_percent: int = key(
         "diskSpaceCleanForciblyRatio", v.integer(30, 85), 85,
         "When the disk is fuller, the oldest log files are removed however young", unit="percent",
-        idle=_FORCED,
     )  # fmt: skip
     disk_space_warning_level_percent: int = key(
         "diskSpaceWarningLevelRatio", v.integer(35, 90), 90,
-        "When the disk is fuller, sends are refused", unit="percent", idle=_FORCED,
+        "When the disk is fuller, sends are refused", unit="percent",
     )  # fmt: skip
     clean_file_forcibly_enable: bool = key(
         "cleanFileForciblyEnable", v.boolean, True,
-        "false: a log file younger than fileReservedTime is never removed", idle=_FORCED,
+        "false: a log file younger than fileReservedTime is never removed",
     )  # fmt: skip
     clean_resource_interval_ms: int = key(
         "cleanResourceInterval", v.integer(1), 10_000, "Time between looks for files to remove",
-        unit="ms", idle=_RETENTION,
+        unit="ms",
     )  # fmt: skip
     delete_file_batch_max: int = key(
         "deleteFileBatchMax", v.integer(1), 10, "Most log files removed at one look",
-        unit="files", idle=_RETENTION,
+        unit="files",
     )  # fmt: skip
     delete_commit_log_files_interval_ms: int = key(
         "deleteCommitLogFilesInterval", v.integer(0), 100, "Pause between removals of log files",

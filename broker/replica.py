@@ -33,8 +33,6 @@ from .store.reader import MessageReader
 
 log = logging.getLogger(__name__)
 
-_RETENTION_S = 10.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaEvents(EngineEvents):
@@ -185,7 +183,7 @@ class Replica:
     async def _retain(self) -> None:
         """The leader decides what the group forgets; the index of each node follows."""
         while True:
-            await asyncio.sleep(_RETENTION_S)
+            await asyncio.sleep(self._config.clean_resource_interval_ms / 1000)
             try:
                 self._retention.measure()
                 if self.node.ready:

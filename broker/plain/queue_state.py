@@ -12,6 +12,7 @@ from pathlib import Path
 from ledgermq.broker.store.consume_queue import UNIT_BYTES, Unit, unit_of
 from ledgermq.broker.store.queue_snapshot import (
     Progress,
+    QueueSnapshot,
     decode_payload,
     encode_head,
     encode_queues,
@@ -44,14 +45,19 @@ class QueueState:
 
     def rows_at(self, pos: int) -> list[QueueRow] | None:
         """The bounds as kept at this place of the log; None: they were not, or cannot be read."""
-        newest = self._store.newest
-        if newest is None or not newest.complete:
-            return None
-        try:
-            state = decode_payload(newest.payload)
-        except StorageError:
+        newest, state = self._store.newest, self.last
+        if newest is None or not newest.complete or state is None:
             return None
         return state.rows if state.end_pos == pos else None
+
+    @property
+    def last(self) -> QueueSnapshot | None:
+        """What was kept last, at whatever place, right or given up; None: nothing to be read."""
+        newest = self._store.newest
+        try:
+            return decode_payload(newest.payload) if newest is not None else None
+        except StorageError:
+            return None
 
     def save(self, pos: int, rows: list[QueueRow], store_ms: int) -> None:
         """Keep the bounds at a place of the log; may run in a thread.
@@ -60,21 +66,26 @@ class QueueState:
             DiskFullError: no room.
             StorageError: the disk failed.
         """
-        parts = encode_queues(Progress(end_pos=pos, store_ms=store_ms), rows)
-        self._save(b"".join((encode_head(b""), *parts)), complete=True)
+        self._save(Progress(end_pos=pos, store_ms=store_ms), rows, complete=True)
         self.given_up = False
 
     def give_up(self) -> None:
         """Have the next start make all queues anew.
+
+        The bounds are kept all the same: where the messages of a queue have expired, nothing else
+        tells where its offsets go on.
 
         Raises:
             DiskFullError: no room.
             StorageError: the disk failed.
         """
         self.given_up = True
-        self._save(encode_head(b""), complete=False)
+        last = self.last
+        progress = Progress(end_pos=last.end_pos if last is not None else 0)
+        self._save(progress, last.rows if last is not None else [], complete=False)
 
-    def _save(self, payload: bytes, *, complete: bool) -> None:
+    def _save(self, progress: Progress, rows: list[QueueRow], *, complete: bool) -> None:
+        payload = b"".join((encode_head(b""), *encode_queues(progress, rows)))
         # By a number of its own: a log that lost its end goes through the same places again.
         number = self._store.index + 1
         self._store.save(Snapshot(number, 0, payload, complete=complete))

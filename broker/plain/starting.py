@@ -146,6 +146,19 @@ class Starting:
         await self._queues.remove_all()
         dispatcher.applied = self._log.begin_pos
         await dispatcher.catch_up(is_whole=True)
+        self._keep_ends()
+
+    def _keep_ends(self) -> None:
+        """Queues whose messages have all expired go on where they ended."""
+        last = self._state.last
+        if last is None:
+            return
+        for row in last.rows:
+            is_kept = row.topic in self._metadata.topics
+            if is_kept and self._tables.deleted.get(row.topic, -1) < last.end_pos:
+                queue = self._queues.get(row.topic, row.queue_id)
+                if queue.max_offset == 0:
+                    queue.reset(row.max_offset)
 
     def _apply(self, op: Op) -> None:
         self._metadata.apply(self._metadata.applied_index + 1, 0, encode_op(op))

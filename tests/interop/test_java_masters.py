@@ -108,6 +108,8 @@ def _ten_messages(session: Session, seen: Walk, topic: str) -> None:
         f"consume,as=refused,topic={topic},group=Refused_{topic},count=10,fail=once,level=1"
     )
     session.run(f"consume,as=tagged,topic={topic},group=Tag_{topic},count=5,expression=TagB")
+    keys = ";".join(f"key{i}" for i in range(10))
+    session.run(f"find,as=found,topic={topic},keys={keys}")
     # More producers: each begins anywhere, and goes round from there.
     for label in ("second", "third"):
         session.run(f"produce,as={label},topic={topic},count=8")
@@ -200,6 +202,12 @@ def test_a_tag_passes_its_messages_of_both_masters(walk: Walk) -> None:
     assert sorted(e["body"] for e in received) == [f"ten-{i}" for i in range(1, 10, 2)]
     assert {e["tags"] for e in received} == {"TagB"}
     assert {walk.broker_of(e) for e in received} == {A, B}
+
+
+def test_messages_of_both_masters_are_found_by_key(walk: Walk) -> None:
+    found = walk.report.of("found", "found")
+    assert [(e["key"], e["body"]) for e in found] == [(f"key{i}", f"ten-{i}") for i in range(10)]
+    assert all(e["byUniqueKey"] == e["byOffsetId"] == e["body"] for e in found)
 
 
 def test_what_a_consumer_refuses_comes_again_with_reconsume_times_1(walk: Walk) -> None:

@@ -188,7 +188,7 @@ def test_a_group_s_keys_say_that_they_need_the_switch(tmp_path: Path) -> None:
         pytest.param("flushConsumeQueueLeastPages=2", "rebuilt from the log", id="queue flush"),
         pytest.param("storeCheckpoint=/x", "beside its log", id="checkpoint"),
         pytest.param("storePathCommitLog=/x", "dledger-<dLegerSelfId>", id="log"),
-        pytest.param("deleteFileBatchMax=1", "all nodes do the same", id="retention"),
+        pytest.param("redeleteHangedFileInterval=1", "all nodes do the same", id="retention"),
         pytest.param("syncFlushTimeout=1", "until a majority has it", id="timeout"),
         pytest.param("flushConsumerOffsetInterval=1", "records of the log", id="offsets"),
     ],

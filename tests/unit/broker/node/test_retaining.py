@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from ledgermq.broker import replica
 from ledgermq.dledger.errors import DiskFullError
 from tests.support import until
 from tests.support.brokers import Brokers
@@ -23,8 +22,7 @@ async def test_files_that_cannot_be_removed_stop_the_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise nobody would look at the disk any more, and the node would fill it."""
-    monkeypatch.setattr(replica, "_RETENTION_S", 0.01)
-    async with Brokers(tmp_path) as group:
+    async with Brokers(tmp_path, clean_resource_interval_ms=10) as group:
         app = await group.leader()
         error = PermissionError(1, "Operation not permitted")
         monkeypatch.setattr(app.replica.index, "remove_below", failing(error, []))
@@ -38,8 +36,7 @@ async def test_no_room_to_remove_files_is_no_reason_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that copies on write may need room for it."""
-    monkeypatch.setattr(replica, "_RETENTION_S", 0.01)
-    async with Brokers(tmp_path) as group:
+    async with Brokers(tmp_path, clean_resource_interval_ms=10) as group:
         app, calls = await group.leader(), []
         monkeypatch.setattr(
             app.replica.index, "remove_below", failing(DiskFullError("no room"), calls)
@@ -51,8 +48,7 @@ async def test_no_room_to_remove_files_is_no_reason_to_stop(
 async def test_a_node_tells_the_group_how_full_its_disk_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica, "_RETENTION_S", 0.01)
-    async with Brokers(tmp_path, nodes=3) as group:
+    async with Brokers(tmp_path, nodes=3, clean_resource_interval_ms=10) as group:
         leader = await group.leader()
         follower = (await group.followers())[0]
         for app in group.apps.values():

@@ -248,6 +248,34 @@ async def test_files_of_a_topic_that_was_made_again_stay(tmp_path: Path) -> None
         assert await broker.bodies() == bodies
 
 
+@pytest.mark.parametrize("harm", ["consumequeue", "given up"])
+async def test_a_queue_without_messages_goes_on_where_it_ended(tmp_path: Path, harm: str) -> None:
+    """All its messages have expired: the log does not tell."""
+    config = {**IDLE, "delete_consume_queue_files_interval_ms": 1}
+    async with PlainBroker(tmp_path, **config) as broker:
+        await broker.create_topic("U")
+        await broker.create_topic("V")
+        await broker.fill(7, "U")
+        await broker.fill(7, "V")
+        begin = await without_its_first_file(broker)
+        broker.master._on_begin_moved(begin)
+        await until(lambda: not broker.master._trimming)
+        await broker.delete_topic("V")
+        await broker.create_topic("V")
+        if harm == "given up":
+            broker.master.dispatcher.give_up_queues("wrong")
+            await broker.app.failed
+            await broker.stop()
+        else:
+            await broker.crash()
+            shutil.rmtree(broker.folder / harm)
+        await broker.start()
+        assert await broker.send("U", b"next") == 7
+        assert await broker.send("V", b"next") == 0
+        await broker.restart()
+        assert await broker.bodies("U") == [b"next"]
+
+
 async def test_a_kill_after_files_have_gone_costs_nothing(tmp_path: Path) -> None:
     config = {**IDLE, "delete_consume_queue_files_interval_ms": 1}
     async with PlainBroker(tmp_path, **config) as broker:

@@ -50,6 +50,8 @@ def test_queues_that_are_given_up_stay_so_until_they_are_kept_again(tmp_path: Pa
     for found in (kept, state(tmp_path)):
         assert found.given_up
         assert found.rows_at(1000) is None
+        assert found.last is not None
+        assert (found.last.end_pos, found.last.rows) == (1000, ROWS)
     # The log may end before where they were given up.
     again = state(tmp_path)
     again.save(500, ROWS, 7)
