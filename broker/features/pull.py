@@ -1,6 +1,7 @@
 """Pulling: 11 and 361, with tag filter and long polling. Any node serves what is committed."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -85,7 +86,9 @@ async def _pull_with_new_group(
 ) -> RemotingCommand | None:
     fresh = topics.new_group(header.consumer_group, service.config)
     if fresh is not None:
-        await service.node.put_group(fresh)
+        # On a full disk, say, it cannot be kept; reading goes on.
+        with suppress(PeerError):
+            await service.node.put_group(fresh)
     result = _run(service, _checked(service, connection, command, header), may_wait=True)
     if result is None or isinstance(result, RemotingCommand):
         return result
@@ -103,8 +106,8 @@ def _checked(
         raise PeerError(ResponseCode.NO_PERMISSION, "this broker is not readable")
     topics.refuse_internal(header.topic)
     group = topics.find_group(service.metadata.groups, header.consumer_group)
-    if group is None and not service.node.ready:
-        # Made by the leader a moment ago, perhaps, and not applied here yet.
+    if group is None:
+        # Made by the leader a moment ago, perhaps, and not applied here yet; or not kept.
         group = topics.new_group(header.consumer_group, service.config)
     if group is None:
         raise PeerError(

@@ -230,17 +230,9 @@ class PlainNode:
 
     async def _note_deleted(self, name: str) -> None:
         """Note where the log ends; that is not to end before, even after a loss of power."""
-        end, noted = self._appends.written_end, self._tables.deleted.get(name)
+        end = self._appends.written_end
         await self._saved(self._appends.durable(end))
-        try:
-            await self._saved(self._tables.note_deleted(name, end))
-        except PeerError:
-            # It stays, and so must its messages when the queues are made anew.
-            if noted is None:
-                self._tables.deleted.pop(name, None)
-            else:
-                self._tables.deleted[name] = noted
-            raise
+        await self._saved(self._tables.note_deleted(name, end))
 
     async def put_group(self, config: SubscriptionGroupConfig) -> None:
         """See `MetadataWriter.put_group`; on disk when this returns."""

@@ -17,7 +17,7 @@ from ledgermq.broker.config_json import BrokenJsonError, broken_row
 from ledgermq.broker.metadata import Metadata, Offsets
 from ledgermq.broker.table_file import TableFile, metadata_files
 from ledgermq.dledger.disk import Disk, read_file
-from ledgermq.dledger.errors import CallerError
+from ledgermq.dledger.errors import CallerError, DiskFullError
 from ledgermq.dledger.store.segments import translated
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import DataVersion, TopicConfig
@@ -180,9 +180,19 @@ class Tables:
             DiskFullError: no room; better leave the topic as it is.
             StorageError: the disk failed.
         """
+        noted = self.deleted.get(name)
         self.deleted[name] = pos
         self._deletions += 1
-        await self._deleted_file.save()
+        try:
+            await self._deleted_file.save()
+        except DiskFullError:
+            # The topic stays, and so must its messages when the queues are made anew.
+            self._deletions += 1
+            if noted is None:
+                del self.deleted[name]
+            else:
+                self.deleted[name] = noted
+            raise
 
     def forget_deleted_below(self, pos: int) -> None:
         """The log begins at `pos` now: what was deleted before that is gone. Saved some time."""

@@ -194,19 +194,21 @@ class Segments:
     def _drop(self, bases: list[int]) -> None:
         """Remove files, in this order.
 
-        They are emptied at once, but closed much later: a read may be under way in a thread, and
-        must not find another file under its descriptor.
+        They are emptied once their names are gone for good: a loss of power must not bring back an
+        empty file. They are closed much later: a read may be under way in a thread, and must not
+        find another file under its descriptor.
         """
+        gone = [self._fds.pop(base) for base in bases]
+        self._dropped += gone
         for base in bases:
-            fd = self._fds.pop(base)
-            self._dropped.append(fd)
             self._dirty.discard(base)
             self.disk.remove(self.path_of(base))
+        # Also when there is nothing to remove: a process before this one may have been killed here.
+        self.disk.sync_folder(self.folder)
+        for fd in gone:
             self.disk.truncate(fd, 0)
         while len(self._dropped) > _KEPT_OPEN:
             self.disk.close(self._dropped.pop(0))
-        # Also when there is nothing to remove: a process before this one may have been killed here.
-        self.disk.sync_folder(self.folder)
 
     def sync(self) -> None:
         """Put everything written so far on disk. May run in a thread.
