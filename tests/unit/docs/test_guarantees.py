@@ -13,7 +13,11 @@ from .test_docs import ROOT
 
 PAGE = (ROOT / "docs/guarantees.md").read_text("utf-8")
 PROMISES = PAGE[PAGE.index("| Promise |") : PAGE.index("## What is not promised")]
-ROWS = [row.strip("| ").split(" | ") for row in PROMISES.splitlines()[2:] if row.startswith("| ")]
+ROWS = [
+    row.strip("| ").split(" | ")
+    for row in PROMISES.splitlines()
+    if row.startswith("| ") and not row.startswith("| Promise |")
+]
 NAMED = re.compile(r"`(tests/[\w/]+\.(?:py|txt))(?:::(\w+))?`")
 
 
