@@ -43,7 +43,7 @@ def register(registry: ProcessorRegistry, server: NameServer) -> None:
         registry.add(code, lambda _, command: handle(server, command))
 
     registry.add(RequestCode.REGISTER_BROKER, partial(register_broker, server))
-    add(RequestCode.UNREGISTER_BROKER, unregister_broker)
+    registry.add(RequestCode.UNREGISTER_BROKER, partial(unregister_broker, server))
     add(RequestCode.QUERY_DATA_VERSION, query_data_version)
     add(RequestCode.GET_ROUTEINFO_BY_TOPIC, route)
     add(RequestCode.GET_BROKER_CLUSTER_INFO, cluster_info)
@@ -146,10 +146,12 @@ def _order_topics(server: NameServer) -> bytes:
     return KVTable(table=pairs).encode() if pairs else b""
 
 
-def unregister_broker(server: NameServer, command: RemotingCommand) -> RemotingCommand:
+def unregister_broker(
+    server: NameServer, connection: Connection, command: RemotingCommand
+) -> RemotingCommand:
     """104: a broker says goodbye; one that is not entered is no error."""
     header = broker_headers.UnregisterBrokerRequest.from_ext(command.ext)
-    if server.table.unregister(header.broker_name, header.broker_addr):
+    if server.table.unregister(header.broker_name, header.broker_addr, connection):
         log.info(
             "broker gone, unregistered: broker=%s id=%d addr=%s",
             header.broker_name,

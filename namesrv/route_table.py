@@ -143,10 +143,14 @@ class RouteTable:
             topics_refused=refused,
         )
 
-    def unregister(self, broker_name: str, addr: str) -> bool:
-        """Drop one broker on its own word; False when it is not entered under that name."""
+    def unregister(self, broker_name: str, addr: str, session: Hashable) -> bool:
+        """Drop one broker on its own word, which came on the connection `session`.
+
+        False when it is not entered under that name, or by another connection since: then the
+        broker has been started again, and this is the late goodbye of the process before.
+        """
         member = self._members.get(addr)
-        if member is None or member.broker_name != broker_name:
+        if member is None or (member.broker_name, member.session) != (broker_name, session):
             return False
         self._remove(addr)
         return True

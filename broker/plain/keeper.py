@@ -6,7 +6,7 @@ One task does one thing after the other, so that no file is removed while it is 
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.store.consume_queue import UNIT_BYTES, Unit
@@ -187,11 +187,9 @@ class PlainKeeper:
                 await self._queues.remove_file(queue, path)
                 await self._pause(self._pause_s)
 
-    async def remove_topic(self, name: str) -> None:
-        """Remove the queues of a deleted topic."""
-        async with self._busy:
-            self._queues.detach(name)
-            await self._queues.remove_topic(name)
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """While it is entered, nothing is written, kept or removed here."""
+        return self._busy
 
 
 async def trim(queues: ConsumeQueues, begin_pos: int) -> None:

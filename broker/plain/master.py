@@ -6,7 +6,7 @@ The counterpart of `broker.replica`: a broker puts its listeners around either.
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.engine import EngineEvents
@@ -284,6 +284,8 @@ class Master:
                 # Before the checkpoint: upstream believes what that says of the index.
                 self.is_clean = await self.index.finish()
             await self._keeper.save()
+            # Also zeros over what a full disk had left behind the end.
+            await self.dispatcher.queues.in_thread(self._log.sync)
         except (LedgerMQError, OSError) as e:
             # Then this is no clean stop.
             self._stop(e)
@@ -341,6 +343,11 @@ class Master:
         """See `TopicFiles.dispatched`."""
         await self.dispatcher.dispatched(pos)
 
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """See `TopicFiles.held`."""
+        return self._keeper.held()
+
     async def remove_topic(self, name: str) -> None:
         """See `TopicFiles.remove_topic`."""
-        await self._keeper.remove_topic(name)
+        self.dispatcher.queues.detach(name)
+        await self.dispatcher.queues.remove_topic(name)

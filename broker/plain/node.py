@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ledgermq.broker.config_fields import BrokerConfig
@@ -43,8 +44,14 @@ class TopicFiles(Protocol):
     async def dispatched(self, pos: int) -> None:
         """Wait until the records up to byte `pos` are in their queues."""
 
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """While it is entered, nothing is kept of where the queues begin and end.
+
+        What is kept after the place of a deletion is so of the queues that come after it.
+        """
+
     async def remove_topic(self, name: str) -> None:
-        """Remove its queues."""
+        """Remove its queues; only while `held`."""
 
 
 class PlainNode:
@@ -213,20 +220,24 @@ class PlainNode:
                     return
                 # Its messages under way are answered and dispatched first.
                 await self._saved(self._files.dispatched(self._appends.staged_end))
-                await self._note_deleted(name)
-                self._apply(TopicDelete(name=name))
-                self._offsets.drop_topic(name)
-                try:
-                    await self._saved(self._tables.save_offsets())
-                    await self._saved(self._tables.save_topics())
-                finally:
-                    # Gone in any case: from now on its messages count as deleted.
-                    await self._saved(self._files.remove_topic(name))
-                    self._placing.forget_topic(name)
+                async with self._files.held():
+                    await self._note_deleted(name)
+                    await self._remove_topic(name, self._files)
         finally:
             self._deleting[name] -= 1
             if self._deleting[name] <= 0:
                 del self._deleting[name]
+
+    async def _remove_topic(self, name: str, files: TopicFiles) -> None:
+        self._apply(TopicDelete(name=name))
+        self._offsets.drop_topic(name)
+        try:
+            await self._saved(self._tables.save_offsets())
+            await self._saved(self._tables.save_topics())
+        finally:
+            # Gone in any case: from now on its messages count as deleted.
+            await self._saved(files.remove_topic(name))
+            self._placing.forget_topic(name)
 
     async def _note_deleted(self, name: str) -> None:
         """Note where the log ends; that is not to end before, even after a loss of power."""

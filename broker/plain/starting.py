@@ -67,7 +67,10 @@ class Starting:
         problem = await self._restore()
         if problem is None:
             try:
-                await dispatcher.catch_up(is_whole=dispatcher.applied == self._log.begin_pos)
+                is_whole = dispatcher.applied == self._log.begin_pos
+                await dispatcher.catch_up(is_whole=is_whole)
+                if is_whole:
+                    self._keep_ends()
             except WrongQueuesError as e:
                 problem = str(e)
         if problem is not None:
@@ -129,12 +132,10 @@ class Starting:
         What the topic made again under that name has got since comes from the log. If a crash has
         interrupted the deletion, the topic may still be there: it is empty then.
         """
-        queues = self._queues
         for name, end in self._tables.deleted.items():
-            is_gone = name not in self._metadata.topics or end >= pos
-            if is_gone or await queues.has_below(name, end):
-                queues.detach(name)
-                await queues.remove_topic(name)
+            if name not in self._metadata.topics or end >= pos:
+                self._queues.detach(name)
+                await self._queues.remove_topic(name)
 
     async def _make_queues(self, problem: str) -> None:
         """Make all queues from the log; a crash meanwhile has the next start do it again."""

@@ -86,19 +86,6 @@ class ConsumeQueues:
         """Call what may wait for the disk."""
         return await self._files.in_thread(function, *args)
 
-    async def has_below(self, topic: str, pos: int) -> bool:
-        """Whether a queue of this topic has a message below this physical offset.
-
-        Raises:
-            StorageError: units are missing.
-        """
-        for (name, _), queue in list(self._queues.items()):
-            if name == topic:
-                first = await queue.read_later(queue.min_offset, 1)
-                if first and first[0].physical_offset < pos:
-                    return True
-        return False
-
     async def any_files(self) -> bool:
         """Whether there is anything in the folder."""
         return bool(await self._files.in_thread(self._disk.names, self.folder))

@@ -114,6 +114,7 @@ class PlainWorld:
         self._used_ratio = 0.1
         self._failure: Exception | None = None
         # Since somebody looked last.
+        self._is_unkept = False
         self._lost_power = False
 
     # --- lives --------------------------------------------------------------------------------
@@ -199,11 +200,12 @@ class PlainWorld:
         return found
 
     def _harm(self) -> None:
-        """Sometimes a part of the store is gone when it starts again."""
-        if self.rng.random() < 0.6:
+        """Sometimes a part of the store is gone when it starts again; one part at a time."""
+        if self._is_unkept or self.rng.random() < 0.6:
             return
         disk, part = self.machine.disk, self.rng.choice(PARTS)
         self.counts[f"without {part}"] += 1
+        self._is_unkept |= part == "snapshot"
         path = ROOT / part
         if part == "deleted queue":
             part, path = "consumequeue", ROOT / "consumequeue" / f"T{self.rng.randrange(5)}" / "0"
@@ -351,13 +353,21 @@ class PlainWorld:
                 for queue_id, queue in enumerate(topic.queues):
                     where = f"{topic.name}.{topic.made}.{queue_id}"
                     await self._look_at(master, topic.name, queue_id, queue, where, promised)
-        self._lost_power = False
+        self._lost_power = self._is_unkept = False
 
     async def _look_at(
         self, master: Master, name: str, queue_id: int, queue: Sent, where: str, promised: bool
     ) -> None:
         low = master.reader.min_offset(name, queue_id)
         high = master.reader.max_offset(name, queue_id)
+        if (
+            self._is_unkept
+            and not high
+            and max(queue.places.values(), default=0) < master._log.begin_pos
+        ):
+            # Its messages have expired, and nothing tells where it ended.
+            topic_queues = next(t for t in self.topics if t.name == name).queues
+            queue = topic_queues[queue_id] = Sent()
         if promised:
             _demand(high >= queue.safe, f"{where} ends at {high}, {queue.safe} were answered")
         begin = master._log.begin_pos
@@ -365,10 +375,11 @@ class PlainWorld:
         first = min(kept, default=low)
         _demand(low <= first, f"{where} begins at {low}, {first} is kept")
         found = await self._read(master, name, queue_id, low, high)
-        again = found[max(len(queue.bodies) - low, 0) :]
-        if self._lost_power and set(again) <= set(queue.refused):
-            queue.bodies += again
-            self.counts["refused and there"] += len(again)
+        for at in range(max(queue.safe, low), high) if self._lost_power else ():
+            if found[at - low] in queue.refused:
+                queue.bodies[at:] = found[at - low :]
+                self.counts["refused and there"] += 1
+                break
         _demand(found == queue.bodies[low:high], f"{where}: other messages than were sent")
         self.counts["looked at"] += len(found)
         del queue.bodies[high:]

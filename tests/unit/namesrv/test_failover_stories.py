@@ -95,7 +95,7 @@ class Group:
         elif what == "dies":
             self.table.close_session(who)
         elif what == "leaves":
-            self.table.unregister("g", who)
+            self.table.unregister("g", who, who)
         else:
             self.register(who, term=int(rest[0]) if rest else None)
 

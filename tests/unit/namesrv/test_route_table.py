@@ -279,7 +279,7 @@ def test_unless_registrations_delete_topics():
 def test_unregister_drops_one_member():
     table = group_of_three()
 
-    assert table.unregister(GROUP, N0)
+    assert table.unregister(GROUP, N0, f"connection of {N0}")
 
     assert addrs(table) == {2: N1, 3: N2}
 
@@ -292,13 +292,23 @@ def test_unregister_drops_one_member():
 def test_unregister_of_a_stranger_changes_nothing(name, addr):
     table = group_of_three()
 
-    assert not table.unregister(name, addr)
+    assert not table.unregister(name, addr, f"connection of {addr}")
     assert addrs(table) == {0: N0, 2: N1, 3: N2}
+
+
+def test_a_late_goodbye_does_not_take_the_next_process_with_it():
+    """Of a broker that was started again while the name server had no time for its goodbye."""
+    table = group_of_three()
+    table.register(reg(N0, 0, term=1, topics=topics("T"), session="new"), 0)
+
+    assert not table.unregister(GROUP, N0, f"connection of {N0}")
+    assert addrs(table) == {0: N0, 2: N1, 3: N2}
+    assert table.unregister(GROUP, N0, "new")
 
 
 def test_topics_stay_while_any_member_is_left():
     table = group_of_three()
-    table.unregister(GROUP, N0)
+    table.unregister(GROUP, N0, f"connection of {N0}")
 
     route = table.route("T")
 
@@ -310,12 +320,12 @@ def test_topics_go_with_the_last_member():
     table = group_of_three()
     table.register(reg("10.0.0.9:1", 0, name="Other", topics=topics("T", "Mine")), 0)
     for addr in (N0, N1, N2):
-        table.unregister(GROUP, addr)
+        table.unregister(GROUP, addr, f"connection of {addr}")
 
     assert addrs(table) is None
     assert [q.broker_name for q in table.route("T").queue_datas] == ["Other"]
 
-    table.unregister("Other", "10.0.0.9:1")
+    table.unregister("Other", "10.0.0.9:1", "connection of 10.0.0.9:1")
 
     assert table.topics() == []
     assert table.cluster_info().broker_addr_table == {}

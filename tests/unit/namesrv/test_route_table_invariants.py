@@ -31,7 +31,9 @@ registrations = st.builds(
 )
 steps = st.one_of(
     st.tuples(st.just("register"), registrations, st.booleans()),
-    st.tuples(st.just("unregister"), st.sampled_from(NAMES), st.sampled_from(ADDRS)),
+    st.tuples(
+        st.just("unregister"), st.sampled_from(NAMES), st.sampled_from(ADDRS), st.integers(0, 2)
+    ),
     st.tuples(st.just("close"), st.integers(0, 2)),
     st.tuples(st.just("wait"), st.integers(0, 6)),
     st.tuples(st.just("delete"), st.sampled_from(TOPICS), st.sampled_from(["", "c-a", "c-b"])),
@@ -42,8 +44,8 @@ def take(table, step, now_ms):
     match step:
         case ("register", registration, drop):
             table.register(registration, now_ms, drop_missing_topics=drop)
-        case ("unregister", name, addr):
-            table.unregister(name, addr)
+        case ("unregister", name, addr, session):
+            table.unregister(name, addr, session)
         case ("close", session):
             table.close_session(session)
         case ("wait", passed_ms):
