@@ -102,19 +102,31 @@ class Starting:
         Raises:
             StorageError: there are no files.
         """
-        queues, config = self._queues, self._config
         rows = self._state.rows_at(pos)
         if rows is not None:
             return rows
-        if not await queues.any_files():
+        if not await self._queues.any_files():
             raise StorageError("they are not there")
-        return await queues.in_thread(
-            rows_in,
-            config.consume_queue_dir,
-            config.mapped_file_size_consume_queue,
-            self._disk,
-            pos,
-        )
+        return await self._queues.in_thread(self._rows_in_files, pos)
+
+    def _rows_in_files(self, pos: int) -> list[QueueRow]:
+        folder = self._config.consume_queue_dir
+        for row in self._known_rows():
+            where = folder / row.topic / str(row.queue_id)
+            if row.min_offset < row.max_offset and not self._disk.names(where):
+                raise StorageError(f"{where} is not there")
+        return rows_in(folder, self._config.mapped_file_size_consume_queue, self._disk, pos)
+
+    def _known_rows(self) -> list[QueueRow]:
+        """What was kept last of queues that nobody has deleted since."""
+        last, deleted = self._state.last, self._tables.deleted
+        if last is None:
+            return []
+        return [
+            row
+            for row in last.rows
+            if row.topic in self._metadata.topics and deleted.get(row.topic, -1) < last.end_pos
+        ]
 
     async def _lower_notes(self) -> None:
         """A log that was cut by hand ends before a deletion: what comes there is of other topics.
@@ -151,15 +163,10 @@ class Starting:
 
     def _keep_ends(self) -> None:
         """Queues whose messages have all expired go on where they ended."""
-        last = self._state.last
-        if last is None:
-            return
-        for row in last.rows:
-            is_kept = row.topic in self._metadata.topics
-            if is_kept and self._tables.deleted.get(row.topic, -1) < last.end_pos:
-                queue = self._queues.get(row.topic, row.queue_id)
-                if queue.max_offset == 0:
-                    queue.reset(row.max_offset)
+        for row in self._known_rows():
+            queue = self._queues.get(row.topic, row.queue_id)
+            if queue.max_offset == 0:
+                queue.reset(row.max_offset)
 
     def _apply(self, op: Op) -> None:
         self._metadata.apply(self._metadata.applied_index + 1, 0, encode_op(op))

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,57 +18,13 @@ from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message import decode_records, pack_host
 from tests.sim.world import Loss, Process, ProcessGone, S, World
 
+from .plain_truth import QUEUES, Broken, Sent, Topic
+
 ROOT = Path("/m/store")
-QUEUES = 2
 # What an operator, or a bad disk, may take away while nothing runs.
 PARTS = ("consumequeue", "snapshot", "checkpoint", "index", "life", "abort", "deleted queue")
 _CALLS = (None, None, "pwrite", "fdatasync", "fdatasync", "rename", "sync_folder", "remove")
 _BORN = pack_host("1.2.3.4:5")
-
-
-class Broken(AssertionError):
-    """A promise that was not kept."""
-
-
-@dataclass
-class Sent:
-    """What was sent to one queue of one topic, since that was made.
-
-    Attributes:
-        bodies: by queue offset.
-        places: physical offsets of those that were answered.
-        refused: for want of room. What was taken back may be there again after a loss of power.
-        safe: so many were answered as being on the disk.
-        commits: what was said to be consumed, newest last.
-    """
-
-    bodies: list[bytes] = field(default_factory=list)
-    places: dict[int, int] = field(default_factory=dict)
-    refused: list[bytes] = field(default_factory=list)
-    safe: int = 0
-    commits: list[int] = field(default_factory=lambda: [0])
-
-
-@dataclass
-class Topic:
-    """A name, and what is known about the topic of that name.
-
-    Attributes:
-        is_there: None: one or the other, nobody was told.
-        is_going: a deletion was begun and not answered.
-        made: counts the topics of this name.
-    """
-
-    name: str
-    is_there: bool | None = False
-    is_going: bool = False
-    made: int = 0
-    queues: list[Sent] = field(default_factory=lambda: [Sent() for _ in range(QUEUES)])
-
-    def renew(self) -> None:
-        """The next topic of this name is another one."""
-        self.made += 1
-        self.queues = [Sent() for _ in range(QUEUES)]
 
 
 class PlainWorld:
@@ -248,7 +203,7 @@ class PlainWorld:
         while self.stage == "working":
             await asyncio.sleep(0.05 + self.rng.random() * 0.3)
             self._used_ratio = self.rng.choice([0.1, 0.87])
-            if fills:
+            if fills and self.stage == "working":
                 self.machine.disk.room = self.rng.choice([None, None, 0, 3 * 4096, 20 * 4096])
 
     async def _use(self, master: Master, topic: Topic, rng: Random, number: int) -> None:
