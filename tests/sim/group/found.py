@@ -27,5 +27,6 @@ FOUND = [
     Found(
         0x2827, "the harness: a node was blamed for a mark whose slow sync began before the heal"
     ),
+    Found(0x4F8, "the harness: what an earlier leader had written counted against a hand-over"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

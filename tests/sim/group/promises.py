@@ -168,9 +168,10 @@ class Promises:
             elif isinstance(op, TopicDelete | GroupDelete):
                 deleted.add(op.name)
         for key in self._offsets:
-            shown = replica.node.query_offset(*key)
+            # What is in memory only: the log may be further by what an earlier leader wrote.
+            shown = replica.node._offsets.get(*key)
             found = logged.get(key, replica.metadata.offset(*key))
-            if shown != found and not deleted.intersection(key[:2]):
+            if shown not in (None, found) and not deleted.intersection(key[:2]):
                 raise ViolationError(
                     "offsets_survive_hand_overs",
                     f"{member.name} hands over; it shows {shown} for {key}, its log says {found}",

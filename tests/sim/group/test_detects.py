@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ledgermq.broker.metadata import Metadata
-from ledgermq.broker.node import Node
 from ledgermq.broker.offset_buffer import OffsetBuffer
+from ledgermq.broker.placing import Placing
 from ledgermq.broker.store.dispatch import Dispatcher
 from ledgermq.dledger.appends import Appends
 from ledgermq.dledger.flusher import Flusher
@@ -79,7 +79,7 @@ def apply_again(real: Callable[..., None]) -> Callable[..., None]:
 
 
 def answer_at_once(real: Callable[..., Any]) -> Callable[..., Any]:
-    def place(self: Node, message: Any, on_done: Any) -> Any:
+    def place(self: Placing, message: Any, on_done: Any) -> Any:
         result = real(self, message, lambda _: None)
         on_done(result)
         return result
@@ -117,7 +117,7 @@ CASES = [
         Metadata, "restore", apply_again, {"equal_metadata"}, id="apply twice after a restart"
     ),
     pytest.param(
-        Node, "_place", answer_at_once, {"acks_are_committed"}, id="answer before the commit"
+        Placing, "place", answer_at_once, {"acks_are_committed"}, id="answer before the commit"
     ),
     pytest.param(
         OffsetBuffer, "flush", lambda self: None,
