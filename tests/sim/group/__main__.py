@@ -28,11 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     began_s = time.monotonic()
     for outcome in _outcomes([*fresh, *seeds], args.jobs):
         report.add(outcome)
+        report.real_s = time.monotonic() - began_s
         if outcome.violation:
             print(f"\n{outcome.text}\n", flush=True)
             if len(report.violations) >= args.enough:
                 break
-        _progress(report, len(seeds) + len(fresh), time.monotonic() - began_s)
+        _progress(report, len(seeds) + len(fresh))
     print()
     print("\n".join(report.lines()))
     breaches = report.breaches()
@@ -83,12 +84,12 @@ def _outcomes(seeds: list[int], jobs: int) -> Iterator[Outcome]:
         yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
 
 
-def _progress(report: Report, total: int, passed_s: float) -> None:
+def _progress(report: Report, total: int) -> None:
     if report.seeds % 20 and report.seeds != total:
         return
     line = (
         f"{report.seeds}/{total} seeds, {report.events:,} events, {report.ratio:.0f} x real time,"
-        f" {len(report.violations)} violations, {passed_s:.0f} s"
+        f" {len(report.violations)} violations, {report.real_s:.0f} s"
     )
     end = "\r" if sys.stdout.isatty() else "\n"
     if sys.stdout.isatty() or report.seeds % 100 == 0 or report.seeds == total:

@@ -22,6 +22,7 @@ class Report:
     """Sums over seeds.
 
     Attributes:
+        real_s: from the beginning to now.
         lively: seeds with enough leader changes and faults.
         marked: seeds in which each mark came up.
         violations: outcomes of seeds that broke a rule.
@@ -31,6 +32,7 @@ class Report:
     events: int = 0
     simulated_us: int = 0
     cpu_s: float = 0.0
+    real_s: float = 0.0
     looks: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0
     committed: int = 0
@@ -63,7 +65,12 @@ class Report:
 
     @property
     def ratio(self) -> float:
-        """Simulated over real time, per processor."""
+        """Simulated over real time, of all processors together."""
+        return self.simulated_us / 1e6 / self.real_s if self.real_s else 0.0
+
+    @property
+    def ratio_of_one(self) -> float:
+        """The same for one processor that did nothing else."""
         return self.simulated_us / 1e6 / self.cpu_s if self.cpu_s else 0.0
 
     @property
@@ -101,6 +108,7 @@ class Report:
             ("seeds", f"{self.seeds}"),
             ("events", f"{self.events:,}"),
             ("simulated / real time", f"{self.ratio:.0f} x ({self.simulated_us / 3.6e9:.1f} h)"),
+            ("the same of one processor", f"{self.ratio_of_one:.0f} x"),
             ("leader changes", f"{self.changes:,}"),
             ("a leader is ready", f"{self.led:.0%} of the time"),
             ("entries committed", f"{self.committed:,}"),
