@@ -1,10 +1,15 @@
 """With CI=true nothing may be skipped: a skip there would hide that the tests never ran."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background ignores Ctrl-C, and so would all they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NO_SKIPS = os.environ.get("CI") == "true"
 
