@@ -20,6 +20,7 @@ from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.message_types import SysFlag
 
 from . import topics
+from .appending import Appending
 from .config_fields import BrokerConfig
 from .metadata import (
     GroupDelete,
@@ -95,6 +96,16 @@ class Node:
         )
         # Topic -> deletions in the log that are not applied yet.
         self._deleting: Counter[str] = Counter()
+        self._appending = Appending(
+            config,
+            metadata,
+            stats,
+            self._records,
+            self._placing,
+            refusal=self._refusal,
+            deleting=self._deleting,
+            place=self._placing.place,
+        )
         self._preparing = False
         self._offsets = OffsetBuffer(
             config.offset_flush_interval_ms,
@@ -184,7 +195,7 @@ class Node:
         self._placing.forget_offsets()
         self._deleting.clear()
         self._offsets.clear()
-        self._fail_pending(reason)
+        self._placing.fail_all(reason)
         return was_ready
 
     def on_applied(self, index: int) -> None:
@@ -222,55 +233,21 @@ class Node:
         refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {error}")
         self._placing.fail_after(self.log.ledger.end_index, refusal)
 
-    def _fail_pending(self, reason: str) -> None:
-        self._placing.fail_all(
-            PeerError(
-                ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
-            )
-        )
-
     # --- appending ----------------------------------------------------------------------------
 
     def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
         """See `MessageAppender.append`."""
-        refusal = self._refusal(message)
-        if refusal is not None:
-            on_done(refusal)
-            return
-        self._placing.place(message, on_done)
-        self.stats.on_put(1, len(message.body))
+        self._appending.append(message, on_done)
 
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
-        """Append a batch: all or none; `on_done` is called once, for the last one.
+        """See `MessageAppender.append_all`."""
+        return self._appending.append_all(messages, on_done)
 
-        Returns:
-            Where each will lie; empty when refused.
-        """
-        for message in messages:
-            refusal = self._refusal(message)
-            if refusal is not None:
-                on_done(refusal)
-                return []
-        results = [self._placing.place(m, ignore) for m in messages[:-1]]
-        results.append(self._placing.place(messages[-1], on_done))
-        self.stats.on_put(len(messages), sum(len(m.body) for m in messages))
-        return results
-
-    def _refusal(self, message: OutgoingRecord) -> PeerError | None:
+    def _refusal(self) -> PeerError | None:
         if not self.takes_appends:
             return not_leader()
         reason = self._refuses()
-        if reason is not None:
-            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason)
-        config = self.config
-        if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
-            return PeerError(
-                ResponseCode.SYSTEM_BUSY,
-                "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
-            )
-        if message.topic not in self.metadata.topics or message.topic in self._deleting:
-            return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {message.topic} does not exist")
-        return self._records.misfit(message)
+        return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason) if reason else None
 
     # --- metadata -----------------------------------------------------------------------------
 

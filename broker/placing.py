@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 
 from .record_builder import RecordBuilder
@@ -110,8 +111,11 @@ class Placing:
         for pending in failed:
             _settle(pending.on_done, refusal)
 
-    def fail_all(self, refusal: PeerError) -> None:
+    def fail_all(self, reason: str) -> None:
         """Nobody will learn here what became of them."""
+        refusal = PeerError(
+            ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
+        )
         pending, self._pending = self._pending, deque()
         self.pending_bytes = 0
         for p in pending:

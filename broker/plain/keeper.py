@@ -23,8 +23,6 @@ from .queue_state import QueueState
 
 log = logging.getLogger(__name__)
 
-# Queues that are written before others have their turn.
-_SLICE = 20
 # After so many units the state is kept at once: what is behind it is gone through at a start.
 _MOST_UNITS = 200_000
 
@@ -119,7 +117,7 @@ class PlainKeeper:
         return asyncio.get_running_loop().time()
 
     async def _round(self) -> None:
-        await self._write()
+        await self._queues.flush_all()
         fresh = self._dispatcher.units - self._saved_units
         waited_s = self._now_s() - self._saved_s
         is_new = self._dispatcher.applied > self.saved_pos
@@ -131,13 +129,6 @@ class PlainKeeper:
         if self._policy.flush_now(synced, dispatched, int(waited_s * 1000)):
             await self._sync(units)
 
-    async def _write(self) -> None:
-        """Write what waits in memory, in slices."""
-        for _ in range(len(self._queues.dirty) // _SLICE):
-            self._queues.flush(_SLICE)
-            await asyncio.sleep(0)
-        self._queues.flush(len(self._queues.dirty))
-
     async def _sync(self, units: int) -> None:
         await self._queues.sync()
         self._synced_units, self._synced_s = units, self._now_s()
@@ -145,13 +136,13 @@ class PlainKeeper:
     async def save(self) -> None:
         """Put all queues on disk, and say so."""
         async with self._busy:
-            await self._write()
+            await self._queues.flush_all()
             await self._save()
 
     async def _save(self) -> None:
         dispatcher = self._dispatcher
         # As they are now; what comes while they are written is not in it.
-        await self._write()
+        await self._queues.flush_all()
         pos, units, store_ms = dispatcher.applied, dispatcher.units, dispatcher.last_store_ms
         rows = self._queues.rows()
         self._queues.flush(len(self._queues.dirty))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from ledgermq.broker.appending import Appending
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.metadata import (
     Change,
@@ -20,7 +21,6 @@ from ledgermq.broker.metadata import (
     encode_op,
 )
 from ledgermq.broker.offset_buffer import OffsetBuffer
-from ledgermq.broker.placing import ignore
 from ledgermq.broker.record_builder import RecordBuilder
 from ledgermq.broker.stats import BrokerStats
 from ledgermq.broker.writer import AppendResult, OnDone, OutgoingRecord
@@ -90,18 +90,25 @@ class PlainNode:
             on_change: the metadata changed.
             on_failure: the node must stop.
         """
-        self._config = config
         self._metadata = metadata
         self._tables = tables
-        self._stats = stats
         self._appends = appends
-        self._records = records
         self._placing = appends.placing
         self._refuses = refuses
         self._on_change = on_change
         self._on_failure = on_failure
         self._files: TopicFiles | None = None
         self._deleting: Counter[str] = Counter()
+        self._appending = Appending(
+            config,
+            metadata,
+            stats,
+            records,
+            self._placing,
+            refusal=self._refusal,
+            deleting=self._deleting,
+            place=appends.place,
+        )
         # Held while a topic is made or deleted: its files are not to be both.
         self._topics_lock = asyncio.Lock()
         self._saving: set[asyncio.Task[None]] = set()
@@ -142,50 +149,21 @@ class PlainNode:
         """See `BrokerNode.halt`."""
         self.ready = False
         self._appends.halt()
-        self._placing.fail_all(
-            PeerError(
-                ResponseCode.SYSTEM_ERROR, f"{reason}: the message may be stored; send it again"
-            )
-        )
+        self._placing.fail_all(reason)
 
     # --- appending ----------------------------------------------------------------------------
 
     def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
         """See `MessageAppender.append`."""
-        refusal = self._refusal(message)
-        if refusal is not None:
-            on_done(refusal)
-            return
-        self._appends.place(message, on_done)
-        self._stats.on_put(1, len(message.body))
+        self._appending.append(message, on_done)
 
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
         """See `MessageAppender.append_all`."""
-        for message in messages:
-            refusal = self._refusal(message)
-            if refusal is not None:
-                on_done(refusal)
-                return []
-        results = [self._placing.place(m, ignore) for m in messages[:-1]]
-        results.append(self._appends.place(messages[-1], on_done))
-        self._stats.on_put(len(messages), sum(len(m.body) for m in messages))
-        return results
+        return self._appending.append_all(messages, on_done)
 
-    def _refusal(self, message: OutgoingRecord) -> PeerError | None:
-        if not self.ready:
-            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, "this broker stops")
-        reason = self._refuses()
-        if reason is not None:
-            return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason)
-        config = self._config
-        if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
-            return PeerError(
-                ResponseCode.SYSTEM_BUSY,
-                "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
-            )
-        if message.topic not in self._metadata.topics or message.topic in self._deleting:
-            return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {message.topic} does not exist")
-        return self._records.misfit(message)
+    def _refusal(self) -> PeerError | None:
+        reason = self._refuses() if self.ready else "this broker stops"
+        return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason) if reason else None
 
     # --- metadata -----------------------------------------------------------------------------
 

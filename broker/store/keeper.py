@@ -25,7 +25,6 @@ from .record_check import RecordCheck
 log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
-_FLUSH_QUEUES = 20
 _SNAPSHOT_S = 30.0
 _SNAPSHOT_ENTRIES = 200_000
 
@@ -131,7 +130,7 @@ class Keeper:
     async def _round(self) -> None:
         async with self._busy:
             try:
-                await self._flush()
+                await self._queues.flush_all()
                 if self.active and self._is_due():
                     await self._save()
             except DiskFullError:
@@ -153,13 +152,6 @@ class Keeper:
             or self._due_begin() is not None
         )
 
-    async def _flush(self) -> None:
-        """Write the queues in slices."""
-        for _ in range(len(self._queues.dirty) // _FLUSH_QUEUES):
-            self._queues.flush(_FLUSH_QUEUES)
-            await asyncio.sleep(0)
-        self._queues.flush(len(self._queues.dirty))
-
     # --- snapshots ----------------------------------------------------------------------------
 
     async def take(self) -> Snapshot:
@@ -171,7 +163,7 @@ class Keeper:
         progress = replace(self._progress)
         slices = self._metadata.dump_slices()
         rows = self._queues.rows()
-        await self._flush()
+        await self._queues.flush_all()
         await self._queues.sync()
         parts: list[bytes] = []
         for part in slices:

@@ -17,6 +17,7 @@ from .queue_files import QueueFiles, sync
 
 # Queues looked at before others have their turn.
 _SLICE = 50
+_FLUSH_SLICE = 20
 
 # (topic, queue id, queue offset, its unit) -> whether the unit leads to that message.
 T = TypeVar("T")
@@ -121,6 +122,17 @@ class ConsumeQueues:
         """
         for queue in list(islice(self.dirty, limit)):
             self._write(queue)
+
+    async def flush_all(self) -> None:
+        """`flush` all queues, in slices, so that others have their turn.
+
+        Raises:
+            DiskFullError: no room; what is not written waits on and can be read.
+        """
+        for _ in range(len(self.dirty) // _FLUSH_SLICE):
+            self.flush(_FLUSH_SLICE)
+            await asyncio.sleep(0)
+        self.flush(len(self.dirty))
 
     def _write(self, queue: ConsumeQueue) -> None:
         files, folders = self._unsynced

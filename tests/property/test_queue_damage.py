@@ -50,7 +50,7 @@ async def build(where: Path, *, trimmed: bool) -> tuple[FakeLog, Messages]:
     await replica.snapshot()
     fill(log, 9, "T")
     await replica.follow()
-    await replica.dispatcher._keeper._flush()
+    await replica.dispatcher.queues.flush_all()
     right = {key: [(m.queue_offset, m.body) for m in await replica.messages(*key)] for key in KEYS}
     assert all(len(m) > 10 for m in right.values())
     await replica.crash()

@@ -146,7 +146,7 @@ async def test_a_pull_of_cold_messages(group: Brokers, monkeypatch: pytest.Monke
     app = await group.leader()
     for i in range(12):
         await group.send("T", b"%d" % i)
-    await app.dispatcher._keeper._flush()
+    await app.dispatcher.queues.flush_all()
     monkeypatch.setattr(app.dispatcher.queues._files.disk, "pread_cached", lambda *_: None)
     monkeypatch.setattr(app.log.ledger.data, "read_nowait", lambda *_: None)
     assert [m.body for m in await pull_all(group, "T")] == [b"%d" % i for i in range(12)]

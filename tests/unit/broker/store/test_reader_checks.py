@@ -111,7 +111,7 @@ async def replica(tmp_path: Path) -> Any:
     put_topic(log, "T")
     fill(log, 60)
     await found.start()
-    await found.dispatcher._keeper._flush()
+    await found.dispatcher.queues.flush_all()
     yield found
     await found.crash()
 

@@ -42,7 +42,7 @@ async def test_what_came_after_the_snapshot_is_dispatched_again(tmp_path: Path) 
     await replica.snapshot()
     fill(log, 20)
     await replica.follow()
-    await replica.dispatcher._keeper._flush()  # written, not synced
+    await replica.dispatcher.queues.flush_all()  # written, not synced
     units = replica.units()
     await replica.crash()
     disk.fail(tmp_path)
