@@ -21,8 +21,8 @@ command_line() {
 # has_ended PID: true when it is dead or a zombie. While a process turns into its program it has no
 # command line for an instant: look twice.
 has_ended() {
-    kill -0 "$1" 2>/dev/null || return 0
     [ -z "$(command_line "$1")" ] || return 1
+    if has_proc && [ ! -e "$PROC/$1" ]; then return 0; fi
     sleep 0.1
     [ -z "$(command_line "$1")" ]
 }
@@ -92,7 +92,7 @@ wait_gone() {
     gone_until=$(($(date +%s) + $1))
     shift
     for pid in "$@"; do
-        while [ -n "$(command_line "$pid")" ]; do
+        until has_ended "$pid"; do
             [ "$(date +%s)" -lt "$gone_until" ] || return 1
             sleep 0.05
         done

@@ -36,7 +36,7 @@ class StoreTimes:
 
     Attributes:
         physic_ms: in the commitlog.
-        logics_ms: in the consume queues.
+        logics_ms: in the consume queues, and in what upstream keeps of the index after a kill.
         index_ms: in the key index.
     """
 

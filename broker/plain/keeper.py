@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.store.consume_queue import UNIT_BYTES, Unit
+from ledgermq.broker.store.index_view import IndexView
 from ledgermq.broker.store.queue_table import ConsumeQueues
 from ledgermq.dledger.errors import DiskFullError
 from ledgermq.remoting.errors import LedgerMQError
@@ -43,7 +44,7 @@ class PlainKeeper:
         state: QueueState,
         checkpoint: Checkpoint,
         *,
-        index_ms: Callable[[], int],
+        index: IndexView | None,
         on_failure: Callable[[Exception], None],
     ) -> None:
         """Nothing happens before `run`.
@@ -55,7 +56,7 @@ class PlainKeeper:
             dispatcher: the queues.
             state: where their bounds are kept.
             checkpoint: of the store.
-            index_ms: store time up to which the key index is on disk, ms since 1970.
+            index: of the keys, None without one.
             on_failure: the node must stop.
         """
         self._log = commit_log
@@ -64,7 +65,7 @@ class PlainKeeper:
         self._queues: ConsumeQueues = dispatcher.queues
         self._state = state
         self._checkpoint = checkpoint
-        self._index_ms = index_ms
+        self._index = index
         self._on_failure = on_failure
         self._interval_s = config.flush_interval_consume_queue_ms / 1000
         self._policy = FlushPolicy(
@@ -149,12 +150,23 @@ class PlainKeeper:
         await self._sync(units)
         await self._appends.durable(pos)
         flushed = self._appends.flusher.synced_pos
-        times = StoreTimes(physic_ms=store_ms, logics_ms=store_ms, index_ms=self._index_ms())
+        times = self._times(pos, store_ms)
         if dispatcher.given_up:
             return  # nobody is to rely on these queues
         await self._queues.in_thread(self._state.save, pos, rows, store_ms)
         await self._queues.in_thread(self._checkpoint.save, times, Mark(flushed, pos))
         self.saved_pos, self._saved_units, self._saved_s = pos, units, self._now_s()
+
+    def _times(self, pos: int, store_ms: int) -> StoreTimes:
+        """What upstream goes by after a kill.
+
+        It goes through the log again where queues or index may lack something, and looks only at
+        the first two times for that.
+        """
+        if self._index is None:
+            return StoreTimes(physic_ms=store_ms, logics_ms=store_ms)
+        complete_ms = self._index.complete_ms(pos, store_ms)
+        return StoreTimes(store_ms, complete_ms, self._index.index.durable_ms)
 
     # --- letting go ---------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ class Master:
             self.dispatcher,
             self._state,
             self._checkpoint,
-            index_ms=lambda: self.index.index.durable_ms if self.index else 0,
+            index=self.index,
             on_failure=self._stop,
         )
         self._retention = Retention(

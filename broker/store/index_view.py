@@ -99,6 +99,20 @@ class IndexView:
             self._target = end_pos
             self._work.set()
 
+    def complete_ms(self, pos: int, store_ms: int) -> int:
+        """Store time up to which upstream finds all keys in the files that it keeps after a kill.
+
+        It removes the file that grows. Source: RocketMQ IndexService.load.
+
+        Args:
+            pos: a physical offset.
+            store_ms: no record below it is younger.
+        """
+        since_ms = self.index.growing_since_ms
+        if since_ms is None:
+            since_ms = store_ms if self.position >= pos else self.index.durable_ms
+        return min(since_ms, store_ms)
+
     async def query(
         self, topic: str, key: str, max_count: int, begin_ms: int, end_ms: int
     ) -> Found:

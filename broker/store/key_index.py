@@ -217,6 +217,13 @@ class KeyIndex:
         """Entries in memory only."""
         return len(self._keys) + (self._builder.waiting if self._builder is not None else 0)
 
+    @property
+    def growing_since_ms(self) -> int | None:
+        """Store time of the oldest record in the file that grows; None: no file grows."""
+        if self._builder is not None and self._builder.header.begin_ms:
+            return self._builder.header.begin_ms
+        return self._keys[0][3] if self._keys else None
+
     def _link(self) -> None:
         """Chain what was put, as far as the file has room."""
         if self._builder is None or not self._keys:

@@ -158,3 +158,14 @@ def test_a_process_that_just_turns_into_its_program_has_not_ended(
     turning = f'sleep() {{ echo python >"{cmdline}"; }}; {ended}'
     assert sh.call(turning, LEDGERMQ_PROC=proc).stdout == ""
     assert sh.call("has_ended 99999999 && echo ended", LEDGERMQ_PROC=proc).stdout == "ended\n"
+
+
+def test_nor_is_it_gone(proc: Path, process: MakeProcess) -> None:
+    """It would be left behind by whoever had just asked it to end."""
+    pid = process(PYTHON, [])
+    cmdline = proc / str(pid) / "cmdline"
+    turning = f'sleep() {{ echo python >"{cmdline}"; }}; wait_gone 0 {pid} || echo there'
+    assert sh.call(turning, LEDGERMQ_PROC=proc).stdout == "there\n"
+    cmdline.unlink()
+    cmdline.parent.rename(proc / "other")
+    assert sh.call(f"wait_gone 0 {pid} && echo gone", LEDGERMQ_PROC=proc).stdout == "gone\n"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,24 @@ async def test_queues_and_log_are_on_disk_before_the_mark(tmp_path: Path) -> Non
         assert before < marked(broker) == broker.master.end_pos == broker.master._keeper.saved_pos
         synced = {path for path in disk.done if "consumequeue/T/0" in path}
         assert len(synced) == 2, "each file of the queue"
+
+
+async def test_upstream_is_sent_back_to_where_the_index_file_that_grows_begins(
+    tmp_path: Path,
+) -> None:
+    async with PlainBroker(tmp_path, **IDLE) as broker:
+        await broker.create_topic("T")
+        await broker.send("T", b"first", properties="KEYS\x01K\x02")
+        first_ms = broker.master.dispatcher.last_store_ms
+        await until(lambda: time.time() * 1000 > first_ms + 1)
+        await broker.fill(5)
+        await broker.master._keeper.save()
+        times = Checkpoint(broker.app.config.checkpoint_path).times
+        assert times.physic_ms == broker.master.dispatcher.last_store_ms
+        assert times.logics_ms <= first_ms < times.physic_ms
+        await broker.stop()
+        times = Checkpoint(broker.app.config.checkpoint_path).times
+        assert times.logics_ms == times.physic_ms, "a clean stop needs no way back"
 
 
 @pytest.mark.parametrize("part", ["consumequeue", "commitlog", "snapshot"])

@@ -11,23 +11,25 @@ import pytest
 
 from ledgermq.broker.store import index_view
 from ledgermq.broker.store.group_feed import GroupFeed
+from ledgermq.broker.store.index_file import IndexFile, Shape
 from ledgermq.broker.store.index_view import IndexView, Records
 from ledgermq.broker.topics import INTERNAL_TOPIC
+from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import StorageError
 from ledgermq.dledger.store.begin import Begin
 from ledgermq.remoting.message import encode_record, pack_host
 from tests.support import until
 
-from .indexes import EVER, FIRST_MS, BreakingDisk, contents, open_index
+from .indexes import ENTRIES, EVER, FIRST_MS, SLOTS, BreakingDisk, contents, open_index
 from .replicas import FakeLog
 
 V4, V6 = pack_host("10.0.0.1:10911"), pack_host("[2001:db8::1]:10911")
 
 
-def record(key: str, topic: str = "T", host: bytes = V4) -> bytes:
+def record(key: str, topic: str = "T", host: bytes = V4, store_ms: int = FIRST_MS) -> bytes:
     return encode_record(
         topic=topic.encode(), queue_id=0, flag=0, queue_offset=0, physical_offset=0, sys_flag=0,
-        born_timestamp_ms=1, born_host=host, store_timestamp_ms=FIRST_MS, store_host=host,
+        born_timestamp_ms=1, born_host=host, store_timestamp_ms=store_ms, store_host=host,
         reconsume_times=0, prepared_transaction_offset=0, body=b"body",
         properties=f"TAGS\x01a\x02KEYS\x01{key}\x02".encode(),
     )  # fmt: skip
@@ -261,6 +263,29 @@ async def test_a_finish_leaves_nothing_out(start: Open, tmp_path: Path) -> None:
     again.applied_to(feed.end)
     assert await found(again, "k299") == [100 + 10 * 299], "upstream would not look again"
     assert again.index.durable_ms == FIRST_MS, "the files are on disk: upstream keeps them"
+
+
+async def test_upstream_goes_back_to_the_first_key_that_it_removes_after_a_kill(
+    start: Open, tmp_path: Path
+) -> None:
+    feed = ListFeed([record(f"k{n}", store_ms=FIRST_MS + n) for n in range(50)])
+    view = await start(feed)
+    saved: list[tuple[int, int]] = []  # kept up to, complete up to
+    for count in range(1, len(feed.all) + 1):
+        pos, store_ms = 100 + 10 * count, FIRST_MS + count - 1
+        view.applied_to(pos)
+        saved.append((view.index.durable_ms, view.complete_ms(pos, store_ms)))
+        await until(lambda pos=pos: view.position == pos)  # type: ignore[misc]
+        saved.append((view.index.durable_ms, view.complete_ms(pos, store_ms)))
+        await view.index.sync()
+        saved.append((view.index.durable_ms, view.complete_ms(pos, store_ms)))
+        assert saved[-1][1] > store_ms - ENTRIES, "no further back than needed"
+    shape = Shape(SLOTS, ENTRIES)
+    files = [IndexFile(p, OsDisk(), shape) for p in sorted((tmp_path / "index").iterdir())]
+    assert len(files) == 3
+    for kept_ms, complete_ms in saved:
+        removed = [file.header() for file in files if file.header().end_ms > kept_ms]
+        assert all(header.begin_ms >= complete_ms for header in removed), (kept_ms, complete_ms)
 
 
 async def test_a_finish_that_takes_for_ever_says_so(
