@@ -57,7 +57,7 @@ class _Held(NamedTuple):
 
 def client_address(connection: Connection, command: RemotingCommand) -> str:
     """Who sent a request, "ip:port", also when another node forwarded it."""
-    return command.ext.get(CLIENT_FIELD) or connection.remote
+    return command.field(CLIENT_FIELD) or connection.remote
 
 
 class Gate:
@@ -153,7 +153,7 @@ class Gate:
             self._refused_ms = mono_ms()
             _refuse(held)
             return
-        link = None if HOP_FIELD in held.command.ext else self._link()
+        link = self._link() if held.command.field(HOP_FIELD) is None else None
         if link is None:
             self._hold(held)
         else:
@@ -321,7 +321,7 @@ class Gate:
 
 def _hold_ms(command: RemotingCommand) -> int:
     """How long a request may wait for a leader; a forwarded one has waited before."""
-    left = command.ext.get(HOLD_FIELD, "")
+    left = command.field(HOLD_FIELD) or ""
     return min(int(left), HOLD_MS) if left.isdecimal() else HOLD_MS
 
 

@@ -35,16 +35,7 @@ class _Pending(NamedTuple):
     size: int
     result: AppendResult
     on_done: OnDone
-
-
-class _Placed(AppendResult):
-    """An append result that remembers its queue."""
-
-    __slots__ = ("queue",)
-
-    def __init__(self, queue_offset: int, physical_offset: int, queue: tuple[str, int]) -> None:
-        super().__init__(queue_offset, physical_offset)
-        self.queue = queue
+    queue: tuple[str, int]
 
 
 class Placing:
@@ -85,8 +76,8 @@ class Placing:
             queue_offset = self._queue_end(*key)
         offset = self._log.reserve(self._records.size(m))
         record = self._records.encode(m, queue_offset, offset)
-        result = _Placed(queue_offset, offset, key)
-        self._pending.append(_Pending(self._log.stage(record), len(record), result, on_done))
+        result = AppendResult(queue_offset, offset)
+        self._pending.append(_Pending(self._log.stage(record), len(record), result, on_done, key))
         self.pending_bytes += len(record)
         self._next_offsets[key] = queue_offset + 1
         return result
@@ -106,8 +97,7 @@ class Placing:
         self._next_offsets.clear()
         # Offsets of appends that are written but not dispatched count too.
         for pending in self._pending:
-            if isinstance(pending.result, _Placed):
-                self._next_offsets[pending.result.queue] = pending.result.queue_offset + 1
+            self._next_offsets[pending.queue] = pending.result.queue_offset + 1
         for pending in failed:
             _settle(pending.on_done, refusal)
 

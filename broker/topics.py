@@ -6,6 +6,7 @@ Pure: configuration and tables in, decisions out. Sources: remoting.md §6.1, br
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
@@ -111,6 +112,7 @@ def is_system(name: str, config: BrokerConfig) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def check_sendable(name: str) -> None:
     """Refuse what no producer may write to, whatever topics exist.
 

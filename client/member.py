@@ -151,7 +151,7 @@ class Member:
     # --- rebalance ----------------------------------------------------------------------------
 
     def _members_changed(self, _: Connection, command: RemotingCommand) -> None:
-        header = NotifyConsumerIdsChangedRequest.from_ext(command.ext)
+        header = NotifyConsumerIdsChangedRequest.of(command)
         if header.consumer_group == self.group:
             self._rebalance_due.set()
 

@@ -73,7 +73,7 @@ def register_broker(
     server: NameServer, connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """103: a broker says where it is and, as leader, which topics it has."""
-    header = broker_headers.RegisterBrokerRequest.from_ext(command.ext)
+    header = broker_headers.RegisterBrokerRequest.of(command)
     # 0 is upstream's word for "not computed".
     if header.body_crc32 and zlib.crc32(command.body) & 0x7FFFFFFF != header.body_crc32:
         raise PeerError(ResponseCode.SYSTEM_ERROR, "crc32 not match")
@@ -150,7 +150,7 @@ def unregister_broker(
     server: NameServer, connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """104: a broker says goodbye; one that is not entered is no error."""
-    header = broker_headers.UnregisterBrokerRequest.from_ext(command.ext)
+    header = broker_headers.UnregisterBrokerRequest.of(command)
     if server.table.unregister(header.broker_name, header.broker_addr, connection):
         log.info(
             "broker gone, unregistered: broker=%s id=%d addr=%s",
@@ -163,7 +163,7 @@ def unregister_broker(
 
 def query_data_version(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """322: must the broker send its topics again? Also a sign of life."""
-    header = broker_headers.QueryDataVersionRequest.from_ext(command.ext)
+    header = broker_headers.QueryDataVersionRequest.of(command)
     changed, stored = server.table.query_version(
         header.broker_addr, DataVersion.decode(command.body), server.now_ms()
     )
@@ -176,7 +176,7 @@ def query_data_version(server: NameServer, command: RemotingCommand) -> Remoting
 
 def route(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """105: where a topic's queues are."""
-    topic = headers.RouteRequest.from_ext(command.ext).topic
+    topic = headers.RouteRequest.of(command).topic
     config = server.config
     ready_ms = server.started_ms + config.wait_seconds_for_service * 1000
     if config.need_wait_for_service and server.now_ms() < ready_ms:
@@ -199,7 +199,7 @@ def cluster_info(server: NameServer, _command: RemotingCommand) -> RemotingComma
 
 def member_group(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """901: the addresses of one broker name; none if there is no such broker."""
-    header = headers.BrokerMemberGroupRequest.from_ext(command.ext)
+    header = headers.BrokerMemberGroupRequest.of(command)
     found = server.table.member_group(header.broker_name)
     body = BrokerMemberGroupBody(
         broker_member_group=BrokerMemberGroup(
@@ -224,7 +224,7 @@ def all_topics(server: NameServer, _command: RemotingCommand) -> RemotingCommand
 def topics_by_cluster(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """224: the names of one cluster's topics."""
     _refuse_if_lists_are_off(server)
-    cluster = headers.TopicsByClusterRequest.from_ext(command.ext).cluster
+    cluster = headers.TopicsByClusterRequest.of(command).cluster
     return _topic_list(server.table.topics_of_cluster(cluster))
 
 
@@ -268,7 +268,7 @@ def _topic_list(names: list[str], broker_addr: str = "") -> RemotingCommand:
 
 def wipe_write_perm(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """205: clients stop sending to a broker."""
-    name = headers.BrokerNameRequest.from_ext(command.ext).broker_name
+    name = headers.BrokerNameRequest.of(command).broker_name
     count = server.table.wipe_write_perm(name)
     log.info("write permission taken: broker=%s topics=%d", name, count)
     ext = headers.WipeWritePermResponse(wipe_topic_count=count).to_ext()
@@ -277,7 +277,7 @@ def wipe_write_perm(server: NameServer, command: RemotingCommand) -> RemotingCom
 
 def add_write_perm(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """327: clients may send to a broker again."""
-    name = headers.BrokerNameRequest.from_ext(command.ext).broker_name
+    name = headers.BrokerNameRequest.of(command).broker_name
     count = server.table.add_write_perm(name)
     log.info("write permission given: broker=%s topics=%d", name, count)
     ext = headers.AddWritePermResponse(add_topic_count=count).to_ext()
@@ -286,7 +286,7 @@ def add_write_perm(server: NameServer, command: RemotingCommand) -> RemotingComm
 
 def delete_topic(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """216: forget a topic; one that is not there is no error."""
-    header = topic_headers.DeleteTopicInNamesrvRequest.from_ext(command.ext)
+    header = topic_headers.DeleteTopicInNamesrvRequest.of(command)
     if server.table.delete_topic(header.topic, header.cluster_name or ""):
         log.info("topic deleted: topic=%s cluster=%s", header.topic, header.cluster_name or "all")
     return response(ResponseCode.SUCCESS)
@@ -294,7 +294,7 @@ def delete_topic(server: NameServer, command: RemotingCommand) -> RemotingComman
 
 def register_topic(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """217: enter a topic by hand."""
-    topic = topic_headers.TopicRequest.from_ext(command.ext).topic
+    topic = topic_headers.TopicRequest.of(command).topic
     if command.body:
         data = TopicRouteData.decode(command.body)
         count = server.table.register_topic(topic, data.queue_datas)
@@ -307,7 +307,7 @@ def register_topic(server: NameServer, command: RemotingCommand) -> RemotingComm
 
 def get_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """101: one value."""
-    header = headers.KVConfigRequest.from_ext(command.ext)
+    header = headers.KVConfigRequest.of(command)
     value = server.kv.get(header.namespace, header.key)
     if value is None:
         raise PeerError(
@@ -319,7 +319,7 @@ def get_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
 
 def list_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """219: all pairs of a namespace."""
-    namespace = headers.KVNamespaceRequest.from_ext(command.ext).namespace
+    namespace = headers.KVNamespaceRequest.of(command).namespace
     pairs = server.kv.namespace(namespace)
     if not pairs:
         raise PeerError(ResponseCode.QUERY_NOT_FOUND, f"No config item, Namespace: {namespace}")
@@ -328,13 +328,13 @@ def list_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
 
 async def put_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """100: set a pair; answered when it is on disk."""
-    header = headers.PutKVConfigRequest.from_ext(command.ext)
+    header = headers.PutKVConfigRequest.of(command)
     await server.kv.put(header.namespace, header.key, header.value)
     return response(ResponseCode.SUCCESS)
 
 
 async def delete_kv(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     """102: drop a pair; one that is not there is no error."""
-    header = headers.KVConfigRequest.from_ext(command.ext)
+    header = headers.KVConfigRequest.of(command)
     await server.kv.delete(header.namespace, header.key)
     return response(ResponseCode.SUCCESS)

@@ -1,5 +1,6 @@
 """One request or reply, as both header serialisations see it."""
 
+from collections.abc import Callable
 from itertools import count
 
 # Both sides number their own requests, so the two number spaces overlap: look at the response
@@ -21,6 +22,10 @@ def next_opaque() -> int:
     return next(_next_opaque) & _OPAQUE_MASK
 
 
+def _no_ext(_raw: bytes) -> dict[str, str]:
+    return {}
+
+
 class RemotingCommand:
     """A decoded frame.
 
@@ -31,11 +36,14 @@ class RemotingCommand:
         opaque: request number; a reply repeats its request's.
         flag: bit 0 reply, bit 1 one-way.
         remark: sentence for people, or None.
-        ext: header fields; outgoing values are always strings.
         body: bytes after the header, b"" when absent.
+        raw_ext: the header fields as JSON, when nobody has read them yet; else b"".
     """
 
-    __slots__ = ("body", "code", "ext", "flag", "language", "opaque", "remark", "version")
+    __slots__ = (
+        "_ext", "_read_ext", "body", "code", "flag", "language", "opaque", "raw_ext", "remark",
+        "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -50,13 +58,32 @@ class RemotingCommand:
         version: int = VERSION,
     ) -> None:
         self.code = code
-        self.ext = {} if ext is None else ext
+        self._ext = ext
+        self._read_ext: Callable[[bytes], dict[str, str]] = _no_ext
+        self.raw_ext = b""
         self.body = body
         self.remark = remark
         self.opaque = opaque
         self.flag = flag
         self.language = language
         self.version = version
+
+    def read_later(self, raw_ext: bytes, read_ext: Callable[[bytes], dict[str, str]]) -> None:
+        """Have the header fields read when somebody asks for them."""
+        self.raw_ext, self._read_ext = raw_ext, read_ext
+
+    @property
+    def ext(self) -> dict[str, str]:
+        """Header fields; outgoing values are always strings."""
+        if self._ext is None:
+            self._ext, self.raw_ext = self._read_ext(self.raw_ext), b""
+        return self._ext
+
+    def field(self, name: str) -> str | None:
+        """One header field, its name in ASCII, without reading all of them."""
+        if self.raw_ext and name.encode() not in self.raw_ext:
+            return None
+        return self.ext.get(name)
 
     @property
     def is_response(self) -> bool:

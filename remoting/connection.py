@@ -265,6 +265,9 @@ class Connection(asyncio.Protocol):
     def _run(self, command: RemotingCommand, handler: Handler) -> None:
         try:
             result = handler(self, command)
+        except FrameError as e:
+            self.close(f"bad bytes from {self.remote}: {e.remark}")
+            return
         except Exception as e:  # noqa: BLE001 (one request must not end the connection)
             self.reply(command, _error_reply(command, self.remote, e))
             return

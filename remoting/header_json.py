@@ -8,7 +8,8 @@ from typing import Annotated
 
 import msgspec
 
-from .command import RemotingCommand
+from .codes import RequestCode
+from .command import RESPONSE_FLAG, RemotingCommand
 from .errors import FrameError
 
 type_marker = 0
@@ -30,11 +31,24 @@ class _Header(msgspec.Struct):
     opaque: _Int32 = 0
     flag: _Int32 = 0
     remark: str | None = None
-    extFields: dict[str, str | int | float | bool | None] | None = None
+    extFields: msgspec.Raw = msgspec.Raw()
 
 
 _strict = msgspec.json.Decoder(_Header)
 _lax = msgspec.json.Decoder(_Header, strict=False)
+_texts = msgspec.json.Decoder(dict[str, str])
+_values = msgspec.json.Decoder(dict[str, str | int | float | bool | None] | None)
+# A text is looked at only when it is wanted, so that these come late.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Most of a busy broker's requests: their handlers read the fields straight into a class.
+_FREQUENT = frozenset(
+    {
+        RequestCode.SEND_MESSAGE,
+        RequestCode.SEND_MESSAGE_V2,
+        RequestCode.SEND_BATCH_MESSAGE,
+        RequestCode.PULL_MESSAGE,
+    }
+)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,18 +80,11 @@ def decode(header: bytes, body: bytes) -> RemotingCommand:
         h = _strict.decode(header)
     except msgspec.ValidationError:
         h = _decode_lax(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except _UNREADABLE as e:
         raise FrameError(f"header is not JSON: {e}") from e
-    ext: dict[str, str] = {}
-    if h.extFields:
-        ext = {
-            k: v if isinstance(v, str) else _text(v)
-            for k, v in h.extFields.items()
-            if v is not None
-        }
-    return RemotingCommand(
+    command = RemotingCommand(
         h.code,
-        ext,
+        None,
         body,
         remark=h.remark,
         opaque=h.opaque,
@@ -85,12 +92,37 @@ def decode(header: bytes, body: bytes) -> RemotingCommand:
         language=language_name(h.language),
         version=h.version,
     )
+    raw = bytes(h.extFields)
+    if raw:
+        command.read_later(raw, decode_ext)
+        if h.code not in _FREQUENT or h.flag & RESPONSE_FLAG:
+            # What cannot be read is the connection's end, here and now.
+            _ = command.ext
+    return command
+
+
+def decode_ext(raw: bytes) -> dict[str, str]:
+    """The header fields, all as text; those that are null are left out.
+
+    Raises:
+        FrameError: they are no object of plain values.
+    """
+    try:
+        return _texts.decode(raw)
+    except _UNREADABLE:
+        try:
+            values = _values.decode(raw)
+        except _UNREADABLE as e:
+            raise FrameError(f"header is not a command: {e}") from e
+    if values is None:
+        return {}
+    return {k: v if isinstance(v, str) else _text(v) for k, v in values.items() if v is not None}
 
 
 def _decode_lax(header: bytes) -> _Header:
     try:
         return _lax.decode(header)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+    except _UNREADABLE as e:
         raise FrameError(f"header is not a command: {e}") from e
 
 

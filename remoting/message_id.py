@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class OffsetMsgId(NamedTuple):
     offset: int
 
 
+@lru_cache(maxsize=4096)
 def pack_host(address: str) -> bytes:
     """'ip:port' or '[ip6]:port' as records hold it: 4 or 16 bytes of IP, 4 of port.
 

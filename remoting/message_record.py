@@ -37,6 +37,9 @@ _HEAD = struct.Struct(">IIIiiqqiq")
 _LONG = struct.Struct(">q")
 _TAIL = struct.Struct(">iqi")
 _V4 = struct.Struct(">IIIiiqqiq8sq8siqi")
+# Of a record with IPv4 hosts: size, magic, queue id, queue offset, physical offset, system flag,
+# store time, prepared transaction offset, body size.
+_PEEK_V4 = struct.Struct(">II4xi4xqqi8x8xq8x4xqi")
 _SHORT = struct.Struct(">H")
 _HOST_FLAGS = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
 # Empty topic, body and properties, IPv4 hosts.
@@ -158,6 +161,10 @@ def peek_record(buf: Buffer, at: int = 0, *, check_crc: bool = False) -> RecordP
     Raises:
         RecordError: no record there, cut short, or (with `check_crc`) a body that changed.
     """
+    if not check_crc:
+        found = _peek_v4(buf, at)
+        if found is not None:
+            return found
     where = _layout(buf, at)
     if check_crc:
         _check_crc(buf, where)
@@ -173,6 +180,32 @@ def peek_record(buf: Buffer, at: int = 0, *, check_crc: bool = False) -> RecordP
         bytes(buf[where.topic_at : where.topic_end]),
         bytes(buf[where.properties_at : where.end]),
     )
+
+
+def _peek_v4(buf: Buffer, at: int) -> RecordPeek | None:
+    """`peek_record` of nearly all records; None: look closer."""
+    available = len(buf) - at
+    if at < 0 or available < MIN_RECORD_BYTES:
+        return None
+    (
+        size, magic, queue_id, queue_offset, physical_offset, sys_flag, store_ms, prepared,
+        body_size,
+    ) = _PEEK_V4.unpack_from(buf, at)  # fmt: skip
+    topic_at = at + _PEEK_V4.size + body_size + 1
+    end = at + size
+    if (
+        magic != MAGIC_V1 or sys_flag & _HOST_FLAGS or body_size < 0
+        or size > available or topic_at + 2 > end
+    ):  # fmt: skip
+        return None
+    topic_end = topic_at + buf[topic_at - 1]
+    properties_at = topic_end + 2
+    if properties_at > end or properties_at + (buf[topic_end] << 8 | buf[topic_end + 1]) != end:
+        return None
+    return RecordPeek(
+        size, queue_id, queue_offset, physical_offset, sys_flag, store_ms, prepared,
+        bytes(buf[topic_at:topic_end]), bytes(buf[properties_at:end]),
+    )  # fmt: skip
 
 
 def decode_record(buf: Buffer, at: int = 0, *, check_crc: bool = True) -> MessageExt:

@@ -124,7 +124,7 @@ def unregister(
     manager: ClientManager, connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """35: a client leaves groups."""
-    header = UnregisterClientRequest.from_ext(command.ext)
+    header = UnregisterClientRequest.of(command)
     change = manager.clients.unregister(connection, header.producer_group, header.consumer_group)
     manager.notify(change)
     return response(ResponseCode.SUCCESS)
@@ -134,7 +134,7 @@ def consumer_list(
     manager: ClientManager, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """38: client ids of a group, from which each consumer works out its share."""
-    header = ConsumerListRequest.from_ext(command.ext)
+    header = ConsumerListRequest.of(command)
     ids = manager.clients.consumer_ids(header.consumer_group)
     if not ids:
         raise PeerError(

@@ -98,7 +98,7 @@ async def delete_group(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """207: forget a group, its offsets only when asked to."""
-    header = DeleteSubscriptionGroupRequest.from_ext(command.ext)
+    header = DeleteSubscriptionGroupRequest.of(command)
     await service.writer.delete_group(header.group_name, header.clean_offset)
     return response(ResponseCode.SUCCESS)
 
@@ -107,7 +107,7 @@ def group_config(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """352: the settings of one group."""
-    name = GroupRequest.from_ext(command.ext).group
+    name = GroupRequest.of(command).group
     settings = rules.find_group(service.metadata.groups, name)
     if settings is None:
         raise PeerError(
@@ -121,7 +121,7 @@ def consumer_connections(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """203: the live consumers of a group and what they subscribe."""
-    name = ConsumerConnectionRequest.from_ext(command.ext).consumer_group
+    name = ConsumerConnectionRequest.of(command).consumer_group
     group = service.clients.consumer_group(name)
     if group is None:
         raise PeerError(
@@ -141,7 +141,7 @@ def producer_connections(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """204: the live producers of a group."""
-    name = ProducerConnectionRequest.from_ext(command.ext).producer_group
+    name = ProducerConnectionRequest.of(command).producer_group
     members = service.clients.producers(name)
     if not members:
         raise PeerError(ResponseCode.SYSTEM_ERROR, f"no producer of group {name} is connected")
@@ -154,7 +154,7 @@ async def consume_stats(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """208: how far a group is behind, queue by queue."""
-    header = ConsumeStatsRequest.from_ext(command.ext)
+    header = ConsumeStatsRequest.of(command)
     group = header.consumer_group
     body = ConsumeStats()
     for name in _topics_of(service, header):
@@ -173,7 +173,7 @@ def consumed_by(
     service: GroupService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """300: the groups that subscribe a topic now, or have consumed it."""
-    topic = TopicRequest.from_ext(command.ext).topic
+    topic = TopicRequest.of(command).topic
     rules.refuse_internal(topic)
     names = set(service.clients.groups_of_topic(topic))
     names.update(service.metadata.groups_with_offsets(topic))

@@ -51,7 +51,7 @@ def query_offset(
     nothing of a young queue; else 22, and the client goes by its own policy. Source: remoting.md
     §6.2.
     """
-    header = QueryConsumerOffsetRequest.from_ext(command.ext)
+    header = QueryConsumerOffsetRequest.of(command)
     topics.refuse_internal(header.topic)
     group, topic, queue_id = header.consumer_group, header.topic, header.queue_id
     offset = service.writer.query_offset(group, topic, queue_id)
@@ -71,7 +71,7 @@ def update_offset(
     service: OffsetService, _connection: Connection, command: RemotingCommand
 ) -> HandlerResult:
     """15: a group has consumed up to an offset; answered also where Java clients ask for none."""
-    header = UpdateConsumerOffsetRequest.from_ext(command.ext)
+    header = UpdateConsumerOffsetRequest.of(command)
     topics.refuse_internal(header.topic)
     if topics.find_group(service.metadata.groups, header.consumer_group) is None:
         fresh = topics.new_group(header.consumer_group, service.config)

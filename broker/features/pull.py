@@ -69,7 +69,7 @@ def register(registry: ProcessorRegistry, service: PullService) -> None:
 
 def pull(service: PullService, connection: Connection, command: RemotingCommand) -> HandlerResult:
     """11, 361: the next messages of a queue, at once or when they come."""
-    header = PullMessageRequest.from_ext(command.ext)
+    header = PullMessageRequest.of(command)
     if service.metadata.groups.get(header.consumer_group) is None and service.node.ready:
         group = topics.find_group(service.metadata.groups, header.consumer_group)
         fresh = group or topics.new_group(header.consumer_group, service.config)

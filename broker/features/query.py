@@ -95,7 +95,7 @@ async def query_message(
     service: QueryService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """12: records that have a key, oldest first."""
-    header = QueryMessageRequest.from_ext(command.ext)
+    header = QueryMessageRequest.of(command)
     topics.refuse_internal(header.topic)
     found, records = await service.query(header)
     # Upstream tells how far its index is only when that had something.

@@ -44,7 +44,7 @@ async def search_offset(
     queues: QueueReader, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """29: the queue offset at a store time."""
-    header = SearchOffsetRequest.from_ext(command.ext)
+    header = SearchOffsetRequest.of(command)
     topics.refuse_internal(header.topic)
     upper = (header.boundary_type or "").lower() == "upper"
     offset = await queues.offset_by_time(header.topic, header.queue_id, header.timestamp, upper)
@@ -82,7 +82,7 @@ async def view_message(
     queues: QueueReader, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """33: the record at a commitlog offset, which a message id carries."""
-    header = ViewMessageRequest.from_ext(command.ext)
+    header = ViewMessageRequest.of(command)
     record = await queues.read_record(header.offset)
     if record is None or peek_record(record).topic == _INTERNAL_TOPIC_BYTES:
         raise PeerError(
@@ -92,7 +92,7 @@ async def view_message(
 
 
 def _queue(command: RemotingCommand) -> QueueOffsetRequest:
-    header = QueueOffsetRequest.from_ext(command.ext)
+    header = QueueOffsetRequest.of(command)
     topics.refuse_internal(header.topic)
     return header
 

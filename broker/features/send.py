@@ -5,6 +5,7 @@ the node's queue of pending appends waits for it.
 """
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,12 +26,14 @@ from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.headers.send import SendMessageRequest, SendMessageRequestV2
 from ledgermq.remoting.message_batch import BatchItem, decode_batch
-from ledgermq.remoting.message_id import host_offset_msg_id, pack_host
+from ledgermq.remoting.message_id import pack_host
 from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
 
 LEADER_CODES: Final[frozenset[int]] = frozenset(
     {RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE}
 )
+# Length of what follows, length of the JSON header.
+_PREFIX = struct.Struct(">II")
 _TRANSACTION_BITS = 0xC
 _INTERNAL = topics.INTERNAL_TOPIC
 _DELAYS = ("DELAY", "TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS")
@@ -50,6 +53,22 @@ class SendService:
     # Sends, and bytes of their bodies, that wait for a topic to be created.
     waiting: int = 0
     waiting_bytes: int = 0
+    # What is the same in every answer, in every message id, and behind all properties.
+    template: str = ""
+    host_id: str = ""
+    cluster_property: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Prepare what is the same for every send."""
+        self.host_id = self.store_host.hex().upper()
+        self.cluster_property = f"CLUSTER\x01{self.config.broker_cluster_name}\x02".encode()
+        region = _json(self.config.region_id).replace("%", "%%")
+        trace_on = "true" if self.config.trace_on else "false"
+        self.template = (
+            f'{{"code":%d,"extFields":{{"MSG_REGION":{region},"TRACE_ON":"{trace_on}",'
+            '"msgId":"%s","queueId":"%d","queueOffset":"%d"%s},"flag":1,"language":"PYTHON",'
+            f'"opaque":%d,"serializeTypeCurrentRPC":"JSON","version":{VERSION}}}'
+        )
 
 
 _Sender = Callable[
@@ -87,11 +106,11 @@ def send_batch(
 
 
 def _header(command: RemotingCommand) -> SendMessageRequest:
-    if command.code == RequestCode.SEND_MESSAGE:
-        return SendMessageRequest.from_ext(command.ext)
-    if "b" in command.ext or command.code == RequestCode.SEND_MESSAGE_V2:
-        return SendMessageRequestV2.from_ext(command.ext)
-    return SendMessageRequest.from_ext(command.ext)
+    if command.code == RequestCode.SEND_MESSAGE_V2:
+        return SendMessageRequestV2.of(command)
+    if command.code == RequestCode.SEND_BATCH_MESSAGE and command.field("b") is not None:
+        return SendMessageRequestV2.of(command)
+    return SendMessageRequest.of(command)
 
 
 def _with_topic(
@@ -261,7 +280,7 @@ def _send_one(
         if isinstance(result, PeerError):
             connection.reply(command, response(result.code, result.remark))
         elif not command.flag & ONEWAY_FLAG:
-            msg_id = host_offset_msg_id(service.store_host, result.physical_offset)
+            msg_id = f"{service.host_id}{result.physical_offset:016X}"
             where = (msg_id, queue_id, result.queue_offset)
             connection.send_bytes(_reply(service, command, header, _code(result), where))
 
@@ -321,9 +340,7 @@ def _send_many(
         if isinstance(result, PeerError):
             connection.reply(command, response(result.code, result.remark))
         elif not command.flag & ONEWAY_FLAG:
-            ids = ",".join(
-                host_offset_msg_id(service.store_host, p.physical_offset) for p in placed
-            )
+            ids = ",".join(f"{service.host_id}{p.physical_offset:016X}" for p in placed)
             where = (ids, queue_id, placed[0].queue_offset)
             connection.send_bytes(_reply(service, command, header, _code(result), where))
 
@@ -345,18 +362,11 @@ def _properties(service: SendService, text: str) -> bytes:
     """The client's properties and the cluster's name; some clients leave the last separator out."""
     if text and not text.endswith("\x02"):
         text += "\x02"
-    return f"{text}CLUSTER\x01{service.config.broker_cluster_name}\x02".encode()
+    return text.encode() + service.cluster_property
 
 
 def _code(result: AppendResult) -> int:
     return ResponseCode.FLUSH_DISK_TIMEOUT if result.sync_timed_out else ResponseCode.SUCCESS
-
-
-_TEMPLATE = (
-    '{"code":%d,"extFields":{"MSG_REGION":%s,"TRACE_ON":"%s","msgId":"%s","queueId":"%d",'
-    '"queueOffset":"%d"%s},"flag":1,"language":"PYTHON","opaque":%d,'
-    '"serializeTypeCurrentRPC":"JSON","version":' + str(VERSION) + "}"
-)
 
 
 def _reply(
@@ -370,21 +380,10 @@ def _reply(
 
     `where`: message id, queue id, queue offset.
     """
-    msg_id, queue_id, queue_offset = where
     unique = _value(header.properties or "", "UNIQ_KEY")
-    transaction = ',"transactionId":' + _json(unique) if unique else ""
-    text = _TEMPLATE % (
-        code,
-        _json(service.config.region_id),
-        "true" if service.config.trace_on else "false",
-        msg_id,
-        queue_id,
-        queue_offset,
-        transaction,
-        command.opaque,
-    )
-    head = text.encode()
-    return (len(head) + 4).to_bytes(4) + len(head).to_bytes(4) + head
+    transaction = f',"transactionId":{_json(unique)}' if unique else ""
+    head = (service.template % (code, *where, transaction, command.opaque)).encode()
+    return _PREFIX.pack(len(head) + 4, len(head)) + head
 
 
 def _json(text: str) -> str:

@@ -70,7 +70,7 @@ async def send_back(
     service: SendBackService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """36: store the message again for the group; answered when the copy is committed."""
-    header = SendBackRequest.from_ext(command.ext)
+    header = SendBackRequest.of(command)
     group = topics.find_group(service.metadata.groups, header.group)
     if group is None:
         raise PeerError(

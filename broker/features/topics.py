@@ -54,7 +54,7 @@ async def put_topic(
     service: TopicService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """17: create a topic, or change it; answered when every later read sees it."""
-    header = CreateTopicRequest.from_ext(command.ext)
+    header = CreateTopicRequest.of(command)
     _check_owned_by_user(service, header.topic)
     problem = _settings_problem(header)
     if problem:
@@ -79,7 +79,7 @@ async def delete_topic(
     service: TopicService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """215: forget a topic; one that does not exist is forgotten already."""
-    header = TopicRequest.from_ext(command.ext)
+    header = TopicRequest.of(command)
     _check_owned_by_user(service, header.topic)
     if header.topic in service.metadata.topics:
         await service.writer.delete_topic(header.topic)
@@ -97,7 +97,7 @@ def topic_config(
     service: TopicService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """351: the settings of one topic."""
-    topic = _existing(service, TopicRequest.from_ext(command.ext).topic)
+    topic = _existing(service, TopicRequest.of(command).topic)
     return response(ResponseCode.SUCCESS, body=topic.encode())
 
 
@@ -105,7 +105,7 @@ async def topic_stats(
     service: TopicService, _connection: Connection, command: RemotingCommand
 ) -> RemotingCommand:
     """202: first and next offset of each queue, and when its last message was stored."""
-    topic = _existing(service, TopicRequest.from_ext(command.ext).topic)
+    topic = _existing(service, TopicRequest.of(command).topic)
     table = TopicStatsTable()
     for queue_id in range(max(topic.read_queue_nums, topic.write_queue_nums)):
         queue = MessageQueue(

@@ -32,6 +32,7 @@ from .rebuild import Rebuild
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_INTERNAL = INTERNAL_TOPIC.encode()
 
 # (topic, queue id) -> tags codes of the messages that arrived.
 Arrivals = dict[tuple[str, int], list[int]]
@@ -245,12 +246,17 @@ class Dispatcher:
             for at, header in entry.walk(data):
                 if header.log_index != progress.index + 1:
                     raise StorageError(f"entry {header.log_index} after {progress.index}")
-                end = at + header.size
-                record = memoryview(data)[at + entry.HEADER_BYTES : end]
-                peek = peek_record(record)
-                if self._keeper.deleted and self._must_wait(peek, record):
-                    break
-                self._apply_one(header, peek, record, arrivals)
+                begin = at + entry.HEADER_BYTES
+                peek = peek_record(data, begin)
+                if peek.size > header.body_len:
+                    raise StorageError(f"entry {header.log_index}: its record leaves it")
+                if peek.topic == _INTERNAL:
+                    record = data[begin : at + header.size]
+                    if self._keeper.deleted and self._must_wait(record):
+                        break
+                    self._apply_internal(header, peek, record)
+                else:
+                    self._apply_one(header, peek, arrivals)
                 progress.index, progress.term = header.log_index, header.term
                 progress.end_pos = header.pos + header.size
         except (LedgerMQError, OSError, ValueError) as e:
@@ -259,20 +265,22 @@ class Dispatcher:
         if self._callbacks is not None:
             self._callbacks.on_applied(progress.index, arrivals)
 
-    def _apply_one(
-        self, header: entry.EntryHeader, peek: RecordPeek, record: memoryview, arrivals: Arrivals
-    ) -> None:
+    def _apply_one(self, header: entry.EntryHeader, peek: RecordPeek, arrivals: Arrivals) -> None:
         self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)
         placed = self._builder.place(header, peek)
-        if placed is None:
-            return
-        topic, queue_id, tags_code = placed
-        if topic == INTERNAL_TOPIC:
-            self._apply_metadata(header, record)
-        else:
-            arrivals.setdefault((topic, queue_id), []).append(tags_code)
+        if placed is not None:
+            topic, queue_id, tags_code = placed
+            key = (topic, queue_id)
+            codes = arrivals.get(key)
+            if codes is None:
+                arrivals[key] = [tags_code]
+            else:
+                codes.append(tags_code)
 
-    def _apply_metadata(self, header: entry.EntryHeader, record: memoryview) -> None:
+    def _apply_internal(self, header: entry.EntryHeader, peek: RecordPeek, record: bytes) -> None:
+        self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)
+        if self._builder.place(header, peek) is None:
+            return
         change = self.metadata.apply(header.log_index, header.term, decode_record(record).body)
         if change is None:
             return
@@ -283,10 +291,8 @@ class Dispatcher:
         if self._callbacks is not None:
             self._callbacks.on_change(change)
 
-    def _must_wait(self, peek: RecordPeek, record: memoryview) -> bool:
+    def _must_wait(self, record: bytes) -> bool:
         """Whether this creates a topic in a folder that is still to be removed."""
-        if peek.topic != INTERNAL_TOPIC.encode():
-            return False
         made = self.metadata.topic_made_by(decode_record(record).body)
         if made not in self._keeper.deleted:
             return False

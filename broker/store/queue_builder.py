@@ -40,7 +40,7 @@ class QueueBuilder:
             StorageError: the record's queue offset is not the queue's next.
         """
         # A leader's no-op is of the rollback type: it is in no queue.
-        if not is_queued(peek.sys_flag):
+        if peek.sys_flag and not is_queued(peek.sys_flag):
             return None
         topic = peek.topic.decode()
         created = -1 if topic == INTERNAL_TOPIC else self._metadata.creation_index(topic)

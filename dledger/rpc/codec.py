@@ -240,18 +240,24 @@ def check_push(push: Push, payload: bytes) -> None:
     Raises:
         FrameError: it is not.
     """
-    index = push.prev_index
-    counts: dict[int, int] = {}
+    first = index = push.prev_index + 1
+    runs: list[tuple[int, int]] = []
+    term = NONE
     try:
         for _, header in entry.walk(payload):
-            index += 1
             if header.log_index != index:
                 raise FrameError(f"push carries entry {header.log_index} where {index} belongs")
-            counts[header.term] = counts.get(header.term, 0) + 1
+            if header.term != term:
+                if index > first:
+                    runs.append((term, index - first))
+                term, first = header.term, index
+            index += 1
     except entry.EntryError as e:
         raise FrameError(f"push: {e.remark}") from e
-    if tuple(counts.items()) != push.runs:
-        raise FrameError(f"push announces {push.runs}, carries {tuple(counts.items())}")
+    if index > first:
+        runs.append((term, index - first))
+    if tuple(runs) != push.runs:
+        raise FrameError(f"push announces {push.runs}, carries {tuple(runs)}")
 
 
 def check_seed(seed: Seed, payload: bytes) -> None:

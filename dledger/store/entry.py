@@ -21,6 +21,9 @@ BLANK_MAGIC = -1
 _HEADER = struct.Struct(">iiqqqiIIi")
 # The header without its chainCrc: what the chain covers, in this order.
 _COVERED = struct.Struct(">iiqqqiIi")
+# Bytes before the chainCrc and where those behind it begin: together what the chain covers.
+_CHAIN_AT = 36
+_BEHIND_CHAIN = 40
 _BLANK = struct.Struct(">ii")
 
 Buffer = bytes | bytearray | memoryview
@@ -109,19 +112,38 @@ def check(header: EntryHeader, body: Buffer, chain: int) -> int:
     return value
 
 
+def check_whole(data: memoryview, at: int, header: EntryHeader, chain: int) -> int:
+    """`check` of an entry that lies whole at `at`, whose header is `header`."""
+    size, chain_crc, body_crc = header.size, header.chain_crc, header.body_crc
+    if chain_crc == 0 and body_crc == 0 and chain == 0:
+        return 0
+    if crc32(data[at + HEADER_BYTES : at + size]) != body_crc:
+        raise EntryError(f"entry {header.log_index}: the body's checksum differs")
+    first = crc32(data[at : at + _CHAIN_AT], chain)
+    value = crc32(data[at + _BEHIND_CHAIN : at + size], first) or 1
+    if value != chain_crc:
+        raise EntryError(f"entry {header.log_index}: it does not continue the entry before it")
+    return value
+
+
 def walk(data: Buffer) -> Iterator[tuple[int, EntryHeader]]:
     """(offset in data, header) of consecutive whole entries.
 
     Raises:
         EntryError: data ends inside an entry.
     """
-    at = 0
-    while at < len(data):
-        header = decode(data, at)
-        if at + header.size > len(data):
-            raise EntryError(f"entry {header.log_index} is cut short")
+    at, end = 0, len(data)
+    unpack, make = _HEADER.unpack_from, EntryHeader._make
+    while at + HEADER_BYTES <= end:
+        header = make(unpack(data, at))
+        magic, size, body_len = header[0], header[1], header[8]
+        if magic != MAGIC or body_len < 1 or size != HEADER_BYTES + body_len or at + size > end:
+            break
         yield at, header
-        at += header.size
+        at += size
+    if at < end:
+        header = decode(data, at)
+        raise EntryError(f"entry {header.log_index} is cut short")
 
 
 def blank(left: int) -> bytes:

@@ -104,10 +104,11 @@ class Ledger(StagedLog):
             EntryError: they do not continue this log; nothing was appended.
             DiskFullError: no room; nothing was appended.
         """
+        view = memoryview(data)
         try:
             for at, header in entry.walk(data):
                 if header.log_index >= first:
-                    self.stage_copy(data, at, header)
+                    self.stage_copy(view, at, header)
         except entry.EntryError:
             self.drop_staged()
             raise
@@ -154,6 +155,7 @@ class Ledger(StagedLog):
         """The log ends here now, and nothing is staged."""
         self.end_index, self.end_pos, self.chain = end_index, end_pos, chain
         self._staged, self._staged_pos, self._staged_chain = end_index, end_pos, chain
+        self._reserved = (-1, 0)
         self._forget_firsts()
         if self.zero_ahead is not None:
             self.zero_ahead.cut(end_pos)

@@ -288,7 +288,7 @@ def _stage_chunk(ledger: Ledger, chunk: bytes, last: int | None) -> int:
             header = entry.decode(chunk, at)
             if at + header.size > len(chunk):
                 return header.size
-            ledger.stage_copy(chunk, at, header)
+            ledger.stage_copy(memoryview(chunk), at, header)
             at += header.size
     except entry.EntryError:
         pass

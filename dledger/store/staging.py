@@ -16,12 +16,14 @@ class StagedLog(LogReader):
     def __init__(self, data: Segments, index: EntryIndex, begin: Begin, mark: Mark) -> None:
         """Nothing is staged."""
         super().__init__(data, index, begin, mark)
-        self._pending: list[bytes] = []
+        self._pending: list[entry.Buffer] = []
         self._pending_start = 0
         self._writes: list[tuple[int, bytes]] = []
         self._staged = mark.index
         self._staged_pos = mark.pos
         self._staged_chain = mark.chain
+        # (size of a body, place of its entry) as `reserve` told them, until something changes.
+        self._reserved = (-1, 0)
 
     @property
     def staged_index(self) -> int:
@@ -43,7 +45,9 @@ class StagedLog(LogReader):
                 f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
                 " (mappedFileSizeCommitLog)"
             )
-        return self._place(size)
+        pos = self._place(size)
+        self._reserved = (body_bytes, pos)
+        return pos
 
     def _fits(self, size: int) -> bool:
         return size + entry.BLANK_BYTES <= self.data.segment_bytes
@@ -59,14 +63,17 @@ class StagedLog(LogReader):
 
         Nothing is written before `write_staged`.
         """
-        pos = self.reserve(len(body))
+        size, pos = self._reserved
+        if size != len(body):
+            pos = self.reserve(len(body))
         self._staged += 1
         head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
         self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
         self._staged_chain = chain
         return self._staged
 
-    def _stage_bytes(self, pos: int, parts: tuple[bytes, ...], size: int, term: int) -> None:
+    def _stage_bytes(self, pos: int, parts: tuple[entry.Buffer, ...], size: int, term: int) -> None:
+        self._reserved = (-1, 0)
         if pos != self._staged_pos:
             self._close_run()
             self._writes.append((self._staged_pos, entry.blank(pos - self._staged_pos)))
@@ -82,28 +89,29 @@ class StagedLog(LogReader):
             self._writes.append((self._pending_start, b"".join(self._pending)))
             self._pending = []
 
-    def stage_copy(self, data: bytes, at: int, header: entry.EntryHeader) -> None:
-        """Prepare the entry at `at` in `data`, as its leader made it.
+    def stage_copy(self, data: memoryview, at: int, header: entry.EntryHeader) -> None:
+        """Prepare the entry that lies whole at `at` in `data`, as its leader made it.
 
         Raises:
             EntryError: it does not continue this log; what was staged before it stays.
         """
-        pos = self._place(header.size) if self._fits(header.size) else -1
-        if header.log_index != self._staged + 1 or header.pos != pos:
+        size, index = header.size, self._staged + 1
+        pos = self._place(size) if self._fits(size) else -1
+        if header.log_index != index or header.pos != pos:
             raise entry.EntryError(
                 f"entry {header.log_index} at {header.pos} does not follow entry {self._staged},"
                 f" which ends at {self._staged_pos}"
             )
-        body = memoryview(data)[at + entry.HEADER_BYTES : at + header.size]
-        chain = entry.check(header, body, self._staged_chain)
-        self._staged += 1
-        self._stage_bytes(pos, (data[at : at + header.size],), header.size, header.term)
+        chain = entry.check_whole(data, at, header, self._staged_chain)
+        self._staged = index
+        self._stage_bytes(pos, (data[at : at + size],), size, header.term)
         self._staged_chain = chain
 
     def drop_staged(self) -> None:
         """Forget what was staged and not written."""
         self._pending.clear()
         self._writes.clear()
+        self._reserved = (-1, 0)
         self.index.truncate(self.end_index + 1, self._staged + 1)
         self._staged, self._staged_pos = self.end_index, self.end_pos
         self._staged_chain = self.chain

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 import msgspec
 
 from ledgermq.remoting.codes import ResponseCode
+from ledgermq.remoting.command import RemotingCommand
 from ledgermq.remoting.errors import PeerError, shortened
 
 # Java's int and long: what does not fit fails here, not in a struct pack far away.
@@ -25,6 +26,23 @@ class Header(msgspec.Struct, kw_only=True, rename="camel"):
 
     Python names are snake_case, wire names camelCase; None means absent.
     """
+
+    @classmethod
+    def of(cls, command: RemotingCommand) -> Self:
+        """Read a request's own header; like `from_ext`, and faster when nobody has read it yet.
+
+        Raises:
+            PeerError: see `from_ext`.
+            FrameError: the fields are no object of plain values.
+        """
+        if not command.raw_ext:
+            return cls.from_ext(command.ext)
+        try:
+            found: Self = _decoder(cls).decode(command.raw_ext)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # What does not fit is looked at once more, field by field.
+            return cls.from_ext(command.ext)
+        return found
 
     @classmethod
     def from_ext(cls, ext: dict[str, str]) -> Self:
@@ -50,6 +68,11 @@ class Header(msgspec.Struct, kw_only=True, rename="camel"):
             else:
                 ext[wire] = value if type(value) is str else str(value)
         return ext
+
+
+@lru_cache(maxsize=256)
+def _decoder(cls: type[Header]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cls, strict=False)
 
 
 @lru_cache(maxsize=256)

@@ -274,7 +274,7 @@ def _sorted_key(key: str) -> str:
 
 
 def _assert_compressed_registration(command: RemotingCommand) -> None:
-    header = broker.RegisterBrokerRequest.from_ext(command.ext)
+    header = broker.RegisterBrokerRequest.of(command)
     cls = registration.RegisterBrokerBody
     if not header.compressed:
         # 5.3.3 forgets to say that it compresses; its own name server fails on that, too.

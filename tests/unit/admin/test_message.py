@@ -38,7 +38,7 @@ def terminal(monkeypatch):
 
 
 def stored(command, code=0):
-    header = SendMessageRequestV2.from_ext(command.ext)
+    header = SendMessageRequestV2.of(command)
     reply = SendMessageResponse(msg_id=OFFSET_ID, queue_id=header.queue_id, queue_offset=42)
     return response(code, None, reply.to_ext())
 
@@ -63,7 +63,7 @@ async def test_send_prints_upstreams_columns(name_server, storing):
 
     assert result.code == 0, result.err
     [command] = sent(storing)
-    header = SendMessageRequestV2.from_ext(command.ext)
+    header = SendMessageRequestV2.of(command)
     properties = decode_properties(header.properties)
     assert command.body == "你好".encode()
     assert (header.topic, header.default_topic, header.sys_flag) == ("T", "TBW102", 0)
@@ -243,11 +243,11 @@ class Queues:
         return response(0, None, OffsetResponse(offset=offset).to_ext())
 
     def _max(self, command):
-        queue = self.queues[QueueOffsetRequest.from_ext(command.ext).queue_id]
+        queue = self.queues[QueueOffsetRequest.of(command).queue_id]
         return self._offset(self.first + len(queue))
 
     def _pull(self, command):
-        header = PullMessageRequest.from_ext(command.ext)
+        header = PullMessageRequest.of(command)
         self.pulls.append(header)
         queue, at = self.queues[header.queue_id], header.queue_offset - self.first
         texts = queue[at : at + header.max_msg_nums]
@@ -359,7 +359,7 @@ async def test_a_time_may_be_written_as_upstream_does(name_server, broker, monke
     wanted = []
 
     def search(command):
-        wanted.append(SearchOffsetRequest.from_ext(command.ext).timestamp)
+        wanted.append(SearchOffsetRequest.of(command).timestamp)
         return response(0, None, OffsetResponse(offset=0).to_ext())
 
     broker.answers[Code.SEARCH_OFFSET_BY_TIMESTAMP] = search

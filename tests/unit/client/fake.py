@@ -126,7 +126,7 @@ class FakeNameServer(FakeServer):
         self._handlers = {RequestCode.GET_ROUTEINFO_BY_TOPIC: self._route}
 
     def _route(self, _: Connection, command: RemotingCommand) -> Answer:
-        topic = RouteRequest.from_ext(command.ext).topic
+        topic = RouteRequest.of(command).topic
         route = self._cluster.route(topic)
         if route is None:
             return response(
@@ -228,7 +228,7 @@ class FakeBroker(FakeServer):
     def _send(self, _: Connection, command: RemotingCommand) -> Answer:
         if not self.leads:
             return response(ResponseCode.SERVICE_NOT_AVAILABLE, "not the leader")
-        header = SendMessageRequestV2.from_ext(command.ext)
+        header = SendMessageRequestV2.of(command)
         if header.topic not in self._cluster.topics:
             template = self._cluster.topics.get(DEFAULT_TOPIC)
             if template is None or header.default_topic != DEFAULT_TOPIC:
@@ -251,7 +251,7 @@ class FakeBroker(FakeServer):
     def _send_back(self, _: Connection, command: RemotingCommand) -> Answer:
         if not self.leads:
             return response(ResponseCode.SERVICE_NOT_AVAILABLE, "not the leader")
-        header = SendBackRequest.from_ext(command.ext)
+        header = SendBackRequest.of(command)
         message = decode_record(self.group.log[header.offset])
         properties = dict(message.properties)
         properties.setdefault("RETRY_TOPIC", message.topic)
@@ -268,7 +268,7 @@ class FakeBroker(FakeServer):
     # --- pulling ------------------------------------------------------------------------------
 
     async def _pull(self, _: Connection, command: RemotingCommand) -> Answer:
-        header = PullMessageRequest.from_ext(command.ext)
+        header = PullMessageRequest.of(command)
         key = (header.topic, header.queue_id)
         if header.sys_flag & 1:
             self.group.offsets[header.consumer_group, *key] = header.commit_offset
@@ -325,14 +325,14 @@ class FakeBroker(FakeServer):
         return response(ResponseCode.SUCCESS)
 
     def _unregister(self, _: Connection, command: RemotingCommand) -> Answer:
-        header = UnregisterClientRequest.from_ext(command.ext)
+        header = UnregisterClientRequest.of(command)
         if header.consumer_group:
             self.members[header.consumer_group].pop(header.client_id, None)
             self._notify(header.consumer_group)
         return response(ResponseCode.SUCCESS)
 
     def _consumer_list(self, _: Connection, command: RemotingCommand) -> Answer:
-        group = ConsumerListRequest.from_ext(command.ext).consumer_group
+        group = ConsumerListRequest.of(command).consumer_group
         names = sorted(self.members[group])
         if not names:
             return response(ResponseCode.SYSTEM_ERROR, "no consumer for this group")
@@ -347,29 +347,29 @@ class FakeBroker(FakeServer):
     # --- offsets ------------------------------------------------------------------------------
 
     def _query_offset(self, _: Connection, command: RemotingCommand) -> Answer:
-        h = QueryConsumerOffsetRequest.from_ext(command.ext)
+        h = QueryConsumerOffsetRequest.of(command)
         offset = self.group.offsets.get((h.consumer_group, h.topic, h.queue_id))
         if offset is None:
             return response(ResponseCode.QUERY_NOT_FOUND, "Not found")
         return response(ResponseCode.SUCCESS, ext=OffsetResponse(offset=offset).to_ext())
 
     def _update_offset(self, _: Connection, command: RemotingCommand) -> Answer:
-        h = UpdateConsumerOffsetRequest.from_ext(command.ext)
+        h = UpdateConsumerOffsetRequest.of(command)
         self.group.offsets[h.consumer_group, h.topic, h.queue_id] = h.commit_offset
         return response(ResponseCode.SUCCESS)
 
     def _max_offset(self, _: Connection, command: RemotingCommand) -> Answer:
-        h = QueueOffsetRequest.from_ext(command.ext)
+        h = QueueOffsetRequest.of(command)
         offset = len(self.group.records[h.topic, h.queue_id])
         return response(ResponseCode.SUCCESS, ext=OffsetResponse(offset=offset).to_ext())
 
     def _min_offset(self, _: Connection, command: RemotingCommand) -> Answer:
-        h = QueueOffsetRequest.from_ext(command.ext)
+        h = QueueOffsetRequest.of(command)
         offset = self.group.min_offsets.get((h.topic, h.queue_id), 0)
         return response(ResponseCode.SUCCESS, ext=OffsetResponse(offset=offset).to_ext())
 
     def _search_offset(self, _: Connection, command: RemotingCommand) -> Answer:
-        h = SearchOffsetRequest.from_ext(command.ext)
+        h = SearchOffsetRequest.of(command)
         times = [
             decode_record(r).store_timestamp_ms for r in self.group.records[h.topic, h.queue_id]
         ]

@@ -25,7 +25,7 @@ def test_the_captures_hold_every_form_of_a_registration():
 @pytest.mark.parametrize("captured", REGISTRATIONS, ids=lambda f: f.name)
 async def test_a_captured_registration_is_taken(app, asker, captured):
     command = captured.command
-    header = RegisterBrokerRequest.from_ext(command.ext)
+    header = RegisterBrokerRequest.of(command)
 
     connection = await asker.client.connect(asker.address)
     if command.is_oneway:

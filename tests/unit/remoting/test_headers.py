@@ -1,6 +1,8 @@
 """Header classes: lenient reading, strict refusals, writing."""
 
 import inspect
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledgermq.remoting import header_json
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.headers.base import Header
 from ledgermq.remoting.headers.client import HeartbeatResponse, UnregisterClientRequest
@@ -205,3 +208,46 @@ def test_a_refusal_quotes_the_beginning_of_a_long_value() -> None:
         ViewMessageRequest.from_ext({"offset": "\0" * 1_000_000})
     assert len(caught.value.remark) < 1000
     assert "1000000 characters" in caught.value.remark
+
+
+# --- read at once, or field by field ----------------------------------------------------------
+
+_EXT = st.dictionaries(
+    st.sampled_from([*"abcdefghijklmn", "x"]),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.sampled_from(["", "0", "1", "-7", "true", "2147483648", "T", "ü\x01v\x02", "1.0"]),
+        st.lists(st.just(1), max_size=1),
+    ),
+    max_size=14,
+)
+
+
+def _outcome(read: Callable[[], Header]) -> object:
+    try:
+        return read()
+    except PeerError as e:
+        return type(e), e.code, e.remark
+
+
+@given(ext=_EXT, minimal=st.booleans())
+def test_a_header_reads_the_same_whether_its_fields_were_read_before(
+    ext: dict[str, object], minimal: bool
+) -> None:
+    if minimal:
+        ext = {**dict.fromkeys("abc", "t"), **dict.fromkeys("defgh", "3"), **ext}
+    raw = json.dumps({"code": 310, "extFields": ext}).encode()
+    fresh, read = header_json.decode(raw, b""), header_json.decode(raw, b"")
+    assert _outcome(lambda: SendMessageRequestV2.of(fresh)) == _outcome(
+        lambda: SendMessageRequestV2.from_ext(read.ext)
+    )
+
+
+def test_one_field_is_found_without_the_others() -> None:
+    command = header_json.decode(b'{"code":310,"extFields":{"a":"x","lmqHop":"1"}}', b"")
+    assert command.field("lmqClient") is None
+    assert command.raw_ext, "nobody has read them"
+    assert command.field("lmqHop") == "1"
+    assert (command.raw_ext, command.ext) == (b"", {"a": "x", "lmqHop": "1"})

@@ -88,7 +88,7 @@ async def test_a_request_is_never_passed_on_twice(tmp_path: Path) -> None:
         await group.create_topic("T")
         follower = (await group.followers())[0]
         command = send_request("T")
-        command.ext |= {HOP_FIELD: "1", HOLD_FIELD: "30"}
+        command.ext.update({HOP_FIELD: "1", HOLD_FIELD: "30"})
         reply = await group.ask(follower, command)
         assert reply.code == 14
         assert (await group.leader()).reader.max_offset("T", 0) == 0
