@@ -41,6 +41,8 @@ from .plain.master import Master
 from .registration import Registrar
 from .replica import Replica, ReplicaEvents
 from .retention import disk_used_ratio
+from .sending.answers import SendAnswers
+from .sending.quick import QuickSends
 from .stats import StoreInfo
 from .store.dispatch import Arrivals, Dispatcher
 
@@ -91,7 +93,11 @@ class BrokerApp:
         # Without a group the tables are those files, and the engine keeps them.
         self.exports = Exports(root / "config", self.metadata) if config.in_group else None
         self._abort_file = config.abort_path
+        self._answers = SendAnswers(config, pack_host(config.address))
         registry = self.gate.guard(self._handlers(), LEADER_CODES)
+        registry.shortcut = QuickSends(
+            self.node, self.metadata, config, self._answers, is_open=self.gate.is_open
+        )
         self._listener = RemotingServer(
             registry,
             on_close=self.manager.connection_closed,
@@ -143,8 +149,7 @@ class BrokerApp:
     def _handlers(self) -> ProcessorRegistry:
         r = ProcessorRegistry()
         m, node, reader, config = self.metadata, self.node, self.reader, self.config
-        store_host = pack_host(config.address)
-        send.register(r, send.SendService(node, m, config, store_host))
+        send.register(r, send.SendService(node, m, config, self._answers))
         pull.register(
             r,
             pull.PullService(

@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 
 # Fields that a forwarding node adds. HOP: never forward it again. CLIENT: who really asks. HOLD:
 # how many ms are left to wait for a leader.
-HOP_FIELD = "lmqHop"
-CLIENT_FIELD = "lmqClient"
-HOLD_FIELD = "lmqHoldMs"
+FIELD_PREFIX = "lmq"
+HOP_FIELD = f"{FIELD_PREFIX}Hop"
+CLIENT_FIELD = f"{FIELD_PREFIX}Client"
+HOLD_FIELD = f"{FIELD_PREFIX}HoldMs"
 # A request waits this long for a leader, well within the 3 s a client gives a send.
 HOLD_MS = 2000
 # What is left of those 3 s for the leader's work.
@@ -111,10 +112,12 @@ class Gate:
 
         return gated
 
+    def is_open(self) -> bool:
+        """Whether what only the leader may do is done here, now."""
+        return self._node.takes_appends and not self.closed and not self._refuses
+
     def _may_run(self, *, needs_lease: bool) -> bool:
-        if not self._node.takes_appends or self.closed or self._refuses:
-            return False
-        return not needs_lease or self._node.leads_surely
+        return self.is_open() and (not needs_lease or self._node.leads_surely)
 
     # --- forwarding ---------------------------------------------------------------------------
 

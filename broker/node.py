@@ -36,7 +36,10 @@ from .offset_buffer import OffsetBuffer
 from .placing import Placing, ignore
 from .record_builder import RecordBuilder
 from .stats import BrokerStats
+from .store.consume_queue import Unit
 from .store.dispatch import Dispatcher
+from .store.placed import PlacedRecord
+from .store.tags_codes import is_queued
 from .writer import AppendResult, OnDone, OutgoingRecord
 
 log = logging.getLogger(__name__)
@@ -92,7 +95,10 @@ class Node:
         self._log: LogServer | None = None
         self._dispatcher: Dispatcher | None = None
         self._placing = Placing(
-            self._records, _Late(self), lambda *key: self.dispatcher.queues.get(*key).max_offset
+            self._records,
+            _Late(self),
+            lambda *key: self.dispatcher.queues.get(*key).max_offset,
+            on_placed=self._note,
         )
         # Topic -> deletions in the log that are not applied yet.
         self._deleting: Counter[str] = Counter()
@@ -193,6 +199,8 @@ class Node:
         """Forget what only a leader knows; whether this was the ready leader."""
         was_ready, self.ready, self._preparing = self.ready, False, False
         self._placing.forget_offsets()
+        if self._dispatcher is not None:
+            self._dispatcher.placed.forget()
         self._deleting.clear()
         self._offsets.clear()
         self._placing.fail_all(reason)
@@ -231,6 +239,7 @@ class Node:
     def on_append_failed(self, error: Exception) -> None:
         """What was staged is not in the log: no room on the disk."""
         refusal = PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, f"service not available: {error}")
+        self.dispatcher.placed.forget()
         self._placing.fail_after(self.log.ledger.end_index, refusal)
 
     # --- appending ----------------------------------------------------------------------------
@@ -248,6 +257,23 @@ class Node:
             return not_leader()
         reason = self._refuses()
         return PeerError(ResponseCode.SERVICE_NOT_AVAILABLE, reason) if reason else None
+
+    def _note(self, m: OutgoingRecord, result: AppendResult, index: int, size: int) -> None:
+        """Spare dispatch to read what this leader has just built."""
+        if m.topic == topics.INTERNAL_TOPIC or not is_queued(m.sys_flag):
+            return
+        unit = Unit(result.physical_offset, size, self.dispatcher.tags_code(m.properties))
+        self.dispatcher.placed.note(
+            self.log.core.term,
+            PlacedRecord(
+                index,
+                self._records.last_store_ms,
+                m.topic,
+                m.queue_id,
+                result.queue_offset,
+                unit,
+            ),
+        )
 
     # --- metadata -----------------------------------------------------------------------------
 

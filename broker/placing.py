@@ -28,6 +28,10 @@ class RecordLog(Protocol):
         """Add a record at the place `reserve` named; its mark, which rises with every record."""
 
 
+# The message, its offsets, its mark, bytes of its record.
+OnPlaced = Callable[[OutgoingRecord, AppendResult, int, int], None]
+
+
 class _Pending(NamedTuple):
     """An append that waits; `size` in bytes."""
 
@@ -49,10 +53,23 @@ class Placing:
     """
 
     def __init__(
-        self, records: RecordBuilder, log: RecordLog, queue_end: Callable[[str, int], int]
+        self,
+        records: RecordBuilder,
+        log: RecordLog,
+        queue_end: Callable[[str, int], int],
+        *,
+        on_placed: OnPlaced | None = None,
     ) -> None:
-        """`queue_end` tells the offset of the next message that dispatch expects in a queue."""
+        """Place nothing yet.
+
+        Args:
+            records: builds records.
+            log: where they go.
+            queue_end: offset of the next message that dispatch expects in a queue.
+            on_placed: hears of each record that was staged.
+        """
         self._records = records
+        self._on_placed = on_placed
         self._log = log
         self._queue_end = queue_end
         self._pending: deque[_Pending] = deque()
@@ -76,10 +93,16 @@ class Placing:
             queue_offset = self._queue_end(*key)
         offset = self._log.reserve(self._records.size(m))
         record = self._records.encode(m, queue_offset, offset)
-        result = AppendResult(queue_offset, offset)
-        self._pending.append(_Pending(self._log.stage(record), len(record), result, on_done, key))
-        self.pending_bytes += len(record)
+        result, size, mark = (
+            AppendResult(queue_offset, offset),
+            len(record),
+            self._log.stage(record),
+        )
+        self._pending.append(_Pending(mark, size, result, on_done, key))
+        self.pending_bytes += size
         self._next_offsets[key] = queue_offset + 1
+        if self._on_placed is not None:
+            self._on_placed(m, result, mark, size)
         return result
 
     def reached(self, mark: int) -> None:

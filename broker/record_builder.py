@@ -23,7 +23,11 @@ _AROUND_BYTES = 1024
 
 
 class RecordBuilder:
-    """Builds records for this node as their store host."""
+    """Builds records for this node as their store host.
+
+    Attributes:
+        last_store_ms: store time of the last record built, ms since 1970.
+    """
 
     def __init__(
         self,
@@ -36,7 +40,7 @@ class RecordBuilder:
         self._segment_bytes = config.mapped_file_size_commit_log
         self._store_host = pack_host(config.address)
         self._last_in_log_ms = last_in_log_ms
-        self._last_store_ms = 0
+        self.last_store_ms = 0
         self._topics: dict[str, bytes] = {}
 
     def internal(self, op: Op) -> OutgoingRecord:
@@ -114,5 +118,5 @@ class RecordBuilder:
 
     def _store_ms(self) -> int:
         """The wall clock, but never before the last record: times in the log do not fall."""
-        self._last_store_ms = max(self._wall_ms(), self._last_store_ms, self._last_in_log_ms())
-        return self._last_store_ms
+        self.last_store_ms = max(self._wall_ms(), self.last_store_ms, self._last_in_log_ms())
+        return self.last_store_ms

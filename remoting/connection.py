@@ -98,16 +98,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes came in."""
         self.last_activity_ms = mono_ms()
+        shortcut = self._registry.shortcut
         try:
-            commands = self._decoder.feed(data)
+            for whole in self._decoder.split(data):
+                if shortcut is not None and self._serves_now() and shortcut(self, whole):
+                    continue
+                command = self._decoder.decode(whole)
+                if command.flag & RESPONSE_FLAG:
+                    self._settle(command)
+                else:
+                    self._serve(command)
         except FrameError as e:
             self.close(f"bad bytes from {self.remote}: {e.remark}")
-            return
-        for command in commands:
-            if command.flag & RESPONSE_FLAG:
-                self._settle(command)
-            else:
-                self._serve(command)
 
     def eof_received(self) -> None:
         """Asyncio: the other side has closed its half; close ours."""
@@ -255,12 +257,16 @@ class Connection(asyncio.Protocol):
 
         While the other side does not take the answers it has, the request waits.
         """
-        if self._unclogged.is_set() and not self._waiting:
+        if self._serves_now():
             self._run(command, handler)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append((command, handler))
         else:
             self.close(f"{self.remote} does not read its answers and goes on asking")
+
+    def _serves_now(self) -> bool:
+        """Whether the other side takes answers, and no earlier request waits until it does."""
+        return self._unclogged.is_set() and not self._waiting
 
     def _run(self, command: RemotingCommand, handler: Handler) -> None:
         try:

@@ -85,5 +85,12 @@ class CommandDecoder:
         Raises:
             FrameError: the stream is no longer readable; close the connection.
         """
-        limit = self._max_header_bytes
-        return [decode(frame, limit) for frame in self._splitter.feed(data)]
+        return [self.decode(frame) for frame in self._splitter.feed(data)]
+
+    def split(self, data: bytes) -> list[bytes]:
+        """Like `feed`, but the frames as they came; each is for `decode`."""
+        return self._splitter.feed(data)
+
+    def decode(self, frame: bytes) -> RemotingCommand:
+        """One whole frame, without its length prefix; see `feed` for the errors."""
+        return decode(frame, self._max_header_bytes)

@@ -13,12 +13,19 @@ if TYPE_CHECKING:
 # as a task); or it returns None and replies later by `connection.reply` (or never: one-way).
 HandlerResult = RemotingCommand | None | Awaitable[RemotingCommand | None]
 Handler = Callable[["Connection", RemotingCommand], HandlerResult]
+# Gets a whole frame without its length; whether it has taken it.
+Shortcut = Callable[["Connection", bytes], bool]
 
 
 class ProcessorRegistry:
-    """Request code -> handler; each code once."""
+    """Request code -> handler; each code once.
+
+    Attributes:
+        shortcut: is shown every frame first, and may take it instead of all that follows.
+    """
 
     def __init__(self) -> None:
+        self.shortcut: Shortcut | None = None
         self._handlers: dict[int, Handler] = {}
 
     def add(self, code: int, handler: Handler) -> None:

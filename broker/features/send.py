@@ -5,23 +5,21 @@ the node's queue of pending appends waits for it.
 """
 
 import asyncio
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from random import randrange
 from typing import Final
-
-import msgspec
 
 from ledgermq.broker import topics
 from ledgermq.broker.config_fields import BrokerConfig
 from ledgermq.broker.forward import client_address
 from ledgermq.broker.metadata import Metadata
+from ledgermq.broker.sending.answers import SendAnswers
+from ledgermq.broker.sending.rules import check, check_properties, queue_of
 from ledgermq.broker.writer import AppendResult, BrokerNode, OutgoingRecord
 from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.codes import RequestCode, ResponseCode
-from ledgermq.remoting.command import ONEWAY_FLAG, VERSION, RemotingCommand, response
+from ledgermq.remoting.command import ONEWAY_FLAG, RemotingCommand, response
 from ledgermq.remoting.connection import Connection
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.headers.send import SendMessageRequest, SendMessageRequestV2
@@ -32,11 +30,6 @@ from ledgermq.remoting.registry import HandlerResult, ProcessorRegistry
 LEADER_CODES: Final[frozenset[int]] = frozenset(
     {RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE}
 )
-# Length of what follows, length of the JSON header.
-_PREFIX = struct.Struct(">II")
-_TRANSACTION_BITS = 0xC
-_INTERNAL = topics.INTERNAL_TOPIC
-_DELAYS = ("DELAY", "TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS")
 # Ordinal of V3_4_9: from here on a client's own limit of attempts counts.
 _OWN_LIMIT_VERSION = 121
 
@@ -48,27 +41,11 @@ class SendService:
     node: BrokerNode
     metadata: Metadata
     config: BrokerConfig
-    store_host: bytes
+    answers: SendAnswers
     creating: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     # Sends, and bytes of their bodies, that wait for a topic to be created.
     waiting: int = 0
     waiting_bytes: int = 0
-    # What is the same in every answer, in every message id, and behind all properties.
-    template: str = ""
-    host_id: str = ""
-    cluster_property: bytes = b""
-
-    def __post_init__(self) -> None:
-        """Prepare what is the same for every send."""
-        self.host_id = self.store_host.hex().upper()
-        self.cluster_property = f"CLUSTER\x01{self.config.broker_cluster_name}\x02".encode()
-        region = _json(self.config.region_id).replace("%", "%%")
-        trace_on = "true" if self.config.trace_on else "false"
-        self.template = (
-            f'{{"code":%d,"extFields":{{"MSG_REGION":{region},"TRACE_ON":"{trace_on}",'
-            '"msgId":"%s","queueId":"%d","queueOffset":"%d"%s},"flag":1,"language":"PYTHON",'
-            f'"opaque":%d,"serializeTypeCurrentRPC":"JSON","version":{VERSION}}}'
-        )
 
 
 _Sender = Callable[
@@ -121,7 +98,7 @@ def _with_topic(
     go_on: _Sender,
 ) -> HandlerResult:
     """Check the request, create its topic if that is allowed, then send."""
-    _check(service, command, header)
+    check(service.config, len(command.body), header)
     config = service.metadata.topics.get(header.topic)
     if config is not None:
         go_on(service, connection, command, header, config)
@@ -191,68 +168,6 @@ def _created(service: SendService, topic: str, task: "asyncio.Task[None]") -> No
         task.exception()  # those who asked hear of it; they may all have left
 
 
-def _check(service: SendService, command: RemotingCommand, header: SendMessageRequest) -> None:
-    """Refuse what may not be stored, in upstream's order."""
-    topics.refuse_internal(header.topic)
-    topics.check_sendable(header.topic)
-    if len(command.body) > service.config.max_message_size:
-        raise PeerError(
-            ResponseCode.MESSAGE_ILLEGAL,
-            f"message body of {len(command.body)} bytes is over maxMessageSize"
-            f" {service.config.max_message_size}",
-        )
-    if header.sys_flag & _TRANSACTION_BITS:
-        raise _no_transactions()
-    _check_properties(header.topic, header.properties or "")
-
-
-def _check_properties(topic: str, properties: str) -> None:
-    """Refuse what this broker would have to do and cannot."""
-    if _INTERNAL in properties:
-        # As REAL_TOPIC or RETRY_TOPIC it would be restored into the metadata later.
-        topics.refuse_internal(_INTERNAL)
-    if "TRAN_MSG\x01" in properties and _value(properties, "TRAN_MSG") == "true":
-        raise _no_transactions()
-    if topics.is_retry(topic) or "DEL" not in properties:
-        return
-    if any(_value(properties, name) not in (None, "0") for name in _DELAYS):
-        raise PeerError(ResponseCode.MESSAGE_ILLEGAL, "this broker does not take delayed messages")
-
-
-def _no_transactions() -> PeerError:
-    return PeerError(ResponseCode.NO_PERMISSION, "this broker does not take transactional messages")
-
-
-def _value(properties: str, name: str) -> str | None:
-    """A property's value; of a repeated name the last one counts."""
-    mark = f"{name}\x01"
-    at = properties.rfind("\x02" + mark) + 1
-    if at == 0 and not properties.startswith(mark):
-        return None
-    return properties[at + len(mark) :].split("\x02", 1)[0]
-
-
-def _queue(service: SendService, header: SendMessageRequest, config: TopicConfig) -> int:
-    """The queue to write to.
-
-    Raises:
-        PeerError: 16 the topic is not writable, 29 it has no such queue.
-    """
-    if not config.perm & service.config.broker_permission & topics.PERM_WRITE:
-        raise PeerError(
-            ResponseCode.NO_PERMISSION, f"sending message to topic[{header.topic}] is forbidden"
-        )
-    if header.queue_id < 0:
-        return randrange(max(config.write_queue_nums, 1))
-    if header.queue_id >= max(config.read_queue_nums, config.write_queue_nums):
-        raise PeerError(
-            ResponseCode.INVALID_PARAMETER,
-            f"request queueId[{header.queue_id}] is illegal, topic {header.topic} has"
-            f" {config.write_queue_nums} queues to write to",
-        )
-    return header.queue_id
-
-
 def _send_one(
     service: SendService,
     connection: Connection,
@@ -260,7 +175,7 @@ def _send_one(
     header: SendMessageRequest,
     config: TopicConfig,
 ) -> None:
-    queue_id = _queue(service, header, config)
+    queue_id = queue_of(service.config, header, config)
     topic = _dead_letter(service, command, header)
     if topic is not None:
         queue_id = 0
@@ -268,7 +183,7 @@ def _send_one(
         topic or header.topic,
         queue_id,
         command.body,
-        _properties(service, header.properties or ""),
+        service.answers.properties(header.properties or ""),
         header.flag,
         header.sys_flag,
         header.born_timestamp,
@@ -276,13 +191,16 @@ def _send_one(
         header.reconsume_times or 0,
     )
 
+    answers = service.answers
+
     def done(result: AppendResult | PeerError) -> None:
         if isinstance(result, PeerError):
             connection.reply(command, response(result.code, result.remark))
         elif not command.flag & ONEWAY_FLAG:
-            msg_id = f"{service.host_id}{result.physical_offset:016X}"
-            where = (msg_id, queue_id, result.queue_offset)
-            connection.send_bytes(_reply(service, command, header, _code(result), where))
+            ids = answers.message_id(result.physical_offset)
+            connection.send_bytes(
+                answers.frame(command.opaque, header.properties or "", result, ids, queue_id)
+            )
 
     service.node.append(record, done)
 
@@ -317,7 +235,7 @@ def _send_many(
     header: SendMessageRequest,
     config: TopicConfig,
 ) -> None:
-    queue_id = _queue(service, header, config)
+    queue_id = queue_of(service.config, header, config)
     born_host = pack_host(client_address(connection, command))
     items = decode_batch(command.body)
     if not items:
@@ -327,7 +245,7 @@ def _send_many(
             header.topic,
             queue_id,
             item.body,
-            _properties(service, _item_properties(header, item)),
+            service.answers.properties(_item_properties(header, item)),
             item.flag,
             header.sys_flag,
             header.born_timestamp,
@@ -336,13 +254,19 @@ def _send_many(
         for item in items
     ]
 
+    answers = service.answers
+
     def done(result: AppendResult | PeerError) -> None:
         if isinstance(result, PeerError):
             connection.reply(command, response(result.code, result.remark))
         elif not command.flag & ONEWAY_FLAG:
-            ids = ",".join(f"{service.host_id}{p.physical_offset:016X}" for p in placed)
-            where = (ids, queue_id, placed[0].queue_offset)
-            connection.send_bytes(_reply(service, command, header, _code(result), where))
+            first = AppendResult(
+                placed[0].queue_offset, placed[0].physical_offset, result.sync_timed_out
+            )
+            ids = ",".join(answers.message_id(p.physical_offset) for p in placed)
+            connection.send_bytes(
+                answers.frame(command.opaque, header.properties or "", first, ids, queue_id)
+            )
 
     placed = service.node.append_all(records, done)
 
@@ -354,38 +278,5 @@ def _item_properties(header: SendMessageRequest, item: BatchItem) -> str:
         raise PeerError(
             ResponseCode.MESSAGE_ILLEGAL, f"properties of a message in the batch: {e}"
         ) from e
-    _check_properties(header.topic, text)
+    check_properties(header.topic, text)
     return text
-
-
-def _properties(service: SendService, text: str) -> bytes:
-    """The client's properties and the cluster's name; some clients leave the last separator out."""
-    if text and not text.endswith("\x02"):
-        text += "\x02"
-    return text.encode() + service.cluster_property
-
-
-def _code(result: AppendResult) -> int:
-    return ResponseCode.FLUSH_DISK_TIMEOUT if result.sync_timed_out else ResponseCode.SUCCESS
-
-
-def _reply(
-    service: SendService,
-    command: RemotingCommand,
-    header: SendMessageRequest,
-    code: int,
-    where: tuple[str, int, int],
-) -> bytes:
-    """A whole frame, from a template: this is the busiest answer of all.
-
-    `where`: message id, queue id, queue offset.
-    """
-    unique = _value(header.properties or "", "UNIQ_KEY")
-    transaction = f',"transactionId":{_json(unique)}' if unique else ""
-    head = (service.template % (code, *where, transaction, command.opaque)).encode()
-    return _PREFIX.pack(len(head) + 4, len(head)) + head
-
-
-def _json(text: str) -> str:
-    """A string as JSON; ids need no escapes."""
-    return f'"{text}"' if text.isalnum() else msgspec.json.encode(text).decode()

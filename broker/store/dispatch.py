@@ -23,6 +23,7 @@ from ledgermq.remoting.errors import LedgerMQError, StorageError
 from ledgermq.remoting.message_record import RecordPeek, decode_record, peek_record
 
 from .keeper import Keeper
+from .placed import PlacedRecord, PlacedRecords
 from .queue_builder import QueueBuilder
 from .queue_mark import QueueMark
 from .queue_snapshot import Progress, decode_payload
@@ -32,6 +33,7 @@ from .rebuild import Rebuild
 log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_CHUNK_RECORDS = 4096
 _INTERNAL = INTERNAL_TOPIC.encode()
 
 # (topic, queue id) -> tags codes of the messages that arrived.
@@ -61,6 +63,7 @@ class Dispatcher:
         queues: what is dispatched; whole only while `serving`.
         metadata: the state at `applied`.
         serving: metadata and queues are those of `applied`, and the log holds what they point to.
+        placed: what this node has appended as the leader; need not be read.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Dispatcher:
             on_failure=self.fail,
         )
         self.serving = False
+        self.placed = PlacedRecords()
         self._target = -1
         self._running = False
         self._stopped = False
@@ -122,6 +126,10 @@ class Dispatcher:
     def last_store_ms(self) -> int:
         """Latest store time dispatched, ms since 1970."""
         return self._progress.store_ms
+
+    def tags_code(self, properties: bytes) -> int:
+        """The tags code of a message with these properties."""
+        return self._builder.tags_code(properties)
 
     def _take_over(self, snapshot: Snapshot | None) -> Rebuild | None:
         """Become the state of a snapshot; None: without the right one nothing can be dispatched."""
@@ -166,6 +174,7 @@ class Dispatcher:
             self._task.cancel()
             self._task = None
         self.serving = self._blocked = False
+        self.placed.forget()
         self._keeper.give_up()
         self.queues.detach_all()
         self._rebuild = self._take_over(snapshot)
@@ -193,11 +202,15 @@ class Dispatcher:
             return
         if self.applied >= self._target:
             return
+        placed = self.placed.take(self.applied + 1, self._target, _CHUNK_RECORDS)
+        if placed and self._holds(placed):
+            self._apply_chunk(lambda arrivals: self._apply_placed(placed, arrivals))
+            return
         found = self._log.cached_entries(self.applied + 1, self._target, _CHUNK_BYTES)
         if found is None:
             self._start_task(self._catch_up())
             return
-        self._apply_chunk(found[0])
+        self._apply_chunk(lambda arrivals: self._apply(found[0], arrivals))
 
     def _start_task(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
@@ -231,51 +244,63 @@ class Dispatcher:
             self.fail(e)
             return
         self._task = None
-        self._apply_chunk(data)
+        self._apply_chunk(lambda arrivals: self._apply(data, arrivals))
 
-    def _apply_chunk(self, data: bytes) -> None:
+    def _apply_chunk(self, apply: Callable[[Arrivals], None]) -> None:
+        arrivals: Arrivals = {}
         try:
-            self._apply(data)
+            apply(arrivals)
+        except (LedgerMQError, OSError, ValueError) as e:
+            self.fail(e)
+        else:
+            if self._callbacks is not None:
+                self._callbacks.on_applied(self._progress.index, arrivals)
         finally:
             self.committed(self._target)
 
-    def _apply(self, data: bytes) -> None:
-        arrivals: Arrivals = {}
+    def _holds(self, placed: list[PlacedRecord]) -> bool:
+        """Whether the log holds these entries; if not, it is another leader's by now."""
+        log, term = self._log.core.log, self.placed.term
+        # Terms do not fall along a log: what is true of both ends is true of all between.
+        if log.holds(placed[0].log_index, term) and log.holds(placed[-1].log_index, term):
+            return True
+        self.placed.forget()
+        return False
+
+    def _apply_placed(self, placed: list[PlacedRecord], arrivals: Arrivals) -> None:
+        progress, add = self._progress, self._builder.add
+        progress.term = self.placed.term
+        for index, store_ms, topic, queue_id, queue_offset, unit in placed:
+            if add(index, topic, queue_id, queue_offset, unit):
+                arrivals.setdefault((topic, queue_id), []).append(unit.tags_code)
+            progress.store_ms = max(progress.store_ms, store_ms)
+            progress.index, progress.end_pos = index, unit.physical_offset + unit.size
+
+    def _apply(self, data: bytes, arrivals: Arrivals) -> None:
         progress = self._progress
-        try:
-            for at, header in entry.walk(data):
-                if header.log_index != progress.index + 1:
-                    raise StorageError(f"entry {header.log_index} after {progress.index}")
-                begin = at + entry.HEADER_BYTES
-                peek = peek_record(data, begin)
-                if peek.size > header.body_len:
-                    raise StorageError(f"entry {header.log_index}: its record leaves it")
-                if peek.topic == _INTERNAL:
-                    record = data[begin : at + header.size]
-                    if self._keeper.deleted and self._must_wait(record):
-                        break
-                    self._apply_internal(header, peek, record)
-                else:
-                    self._apply_one(header, peek, arrivals)
-                progress.index, progress.term = header.log_index, header.term
-                progress.end_pos = header.pos + header.size
-        except (LedgerMQError, OSError, ValueError) as e:
-            self.fail(e)
-            return
-        if self._callbacks is not None:
-            self._callbacks.on_applied(progress.index, arrivals)
+        for at, header in entry.walk(data):
+            if header.log_index != progress.index + 1:
+                raise StorageError(f"entry {header.log_index} after {progress.index}")
+            begin = at + entry.HEADER_BYTES
+            peek = peek_record(data, begin)
+            if peek.size > header.body_len:
+                raise StorageError(f"entry {header.log_index}: its record leaves it")
+            if peek.topic == _INTERNAL:
+                record = data[begin : at + header.size]
+                if self._keeper.deleted and self._must_wait(record):
+                    break
+                self._apply_internal(header, peek, record)
+            else:
+                self._apply_one(header, peek, arrivals)
+            progress.index, progress.term = header.log_index, header.term
+            progress.end_pos = header.pos + header.size
 
     def _apply_one(self, header: entry.EntryHeader, peek: RecordPeek, arrivals: Arrivals) -> None:
         self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)
         placed = self._builder.place(header, peek)
         if placed is not None:
             topic, queue_id, tags_code = placed
-            key = (topic, queue_id)
-            codes = arrivals.get(key)
-            if codes is None:
-                arrivals[key] = [tags_code]
-            else:
-                codes.append(tags_code)
+            arrivals.setdefault((topic, queue_id), []).append(tags_code)
 
     def _apply_internal(self, header: entry.EntryHeader, peek: RecordPeek, record: bytes) -> None:
         self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)

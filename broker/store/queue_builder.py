@@ -6,6 +6,7 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message_record import RecordPeek
 
+from .consume_queue import Unit
 from .queue_table import ConsumeQueues, QueueRow
 from .tags_codes import TagsCodes, is_queued
 
@@ -42,21 +43,35 @@ class QueueBuilder:
         # A leader's no-op is of the rollback type: it is in no queue.
         if peek.sys_flag and not is_queued(peek.sys_flag):
             return None
-        topic = peek.topic.decode()
+        topic, code = peek.topic.decode(), self.tags_code(peek.properties)
+        unit = Unit(header.pos + entry.HEADER_BYTES, peek.size, code)
+        if not self.add(header.log_index, topic, peek.queue_id, peek.queue_offset, unit):
+            return None
+        return topic, peek.queue_id, code
+
+    def tags_code(self, properties: bytes) -> int:
+        """The tags code of a message with these properties."""
+        return self._codes.of(properties)
+
+    def add(self, index: int, topic: str, queue_id: int, queue_offset: int, unit: Unit) -> bool:
+        """Add the unit of entry `index`; whether it has a queue.
+
+        Raises:
+            StorageError: `queue_offset` is not the queue's next.
+        """
         created = -1 if topic == INTERNAL_TOPIC else self._metadata.creation_index(topic)
-        if created is None or created > header.log_index:
-            return None  # of a topic that was deleted (and perhaps made again) meanwhile
-        queue = self._queues.get(topic, peek.queue_id)
-        if peek.queue_offset != queue.max_offset:
+        if created is None or created > index:
+            return False  # of a topic that was deleted (and perhaps made again) meanwhile
+        queue = self._queues.get(topic, queue_id)
+        if queue_offset != queue.max_offset:
             if queue.max_offset or not self.first_index or created >= self.first_index:
                 raise StorageError(
-                    f"entry {header.log_index}: queue {topic}/{peek.queue_id} continues at"
-                    f" {queue.max_offset}, the record says {peek.queue_offset}. {_REFILL}"
+                    f"entry {index}: queue {topic}/{queue_id} continues at {queue.max_offset},"
+                    f" the record says {queue_offset}. {_REFILL}"
                 )
-            queue.reset(peek.queue_offset)
-        code = self._codes.of(peek.properties)
-        self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
-        return topic, peek.queue_id, code
+            queue.reset(queue_offset)
+        self._queues.append(queue, *unit)
+        return True
 
     def finish(self, rows: list[QueueRow]) -> None:
         """All queues were built from the log: they must end where the snapshot says.
