@@ -29,7 +29,10 @@ class Disk(Protocol):
         """Up to `size` bytes at `offset`; may wait for the disk."""
 
     def pread_cached(self, fd: int, size: int, offset: int) -> bytes | None:
-        """Up to `size` bytes if the page cache has them; None: not there, or nobody can tell."""
+        """Up to `size` bytes if the page cache has them; None: not there, or nobody can tell.
+
+        Fewer bytes say nothing about the file: the cache may have the first pages only.
+        """
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         """Write at `offset`; how many bytes were written."""

@@ -87,7 +87,7 @@ class ConsumeQueue:
             data = self._files.read_cached(path, size, position)
             if data is None:
                 return None
-            parts.append(self._whole(path, data, size, position))
+            parts.append(data)
         parts.append(tail)
         return _units(b"".join(parts))
 

@@ -39,12 +39,14 @@ class QueueFiles:
     # --- reading ------------------------------------------------------------------------------
 
     def read_cached(self, path: Path, size: int, offset: int) -> bytes | None:
-        """Up to `size` bytes if they are in memory; None: a thread must look."""
+        """`size` bytes if all are in memory; None: a thread must look for them."""
         try:
             fd = self._get(path, create=False)
-            return b"" if fd is None else self.disk.pread_cached(fd, size, offset)
+            data = None if fd is None else self.disk.pread_cached(fd, size, offset)
         except OSError as e:
             raise translated(e, path, "read") from e
+        # The cache may hold the first of several pages, and not the next.
+        return data if data is not None and len(data) == size else None
 
     def read(self, path: Path, size: int, offset: int) -> bytes:
         """Up to `size` bytes, b"" without a file; may wait for the disk, in a thread.

@@ -110,8 +110,11 @@ class ProcessDisk:
         if self._odd:
             self._look("pread_cached")
         disk = self._disk
-        if disk.world.random() < disk.miss_chance:
-            return None
+        chance = disk.world.random()
+        if chance < disk.miss_chance:
+            # Every other time the first pages are there, and those behind them are not.
+            is_partly = size > 1 and chance < disk.miss_chance / 2
+            return disk.read(self._file(fd), size // 2, offset) if is_partly else None
         return disk.read(self._file(fd), size, offset)
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:

@@ -78,8 +78,8 @@ def test_the_cache_is_missed_now_and_then() -> None:
     _, process = one()
     fd = make_file(process, b"abc")
     found = [process.disk.pread_cached(fd, 3, 0) for _ in range(400)]
-    assert set(found) == {None, b"abc"}
-    assert 2 < found.count(None) < 80
+    assert set(found) == {None, b"a", b"abc"}
+    assert 2 < found.count(None) + found.count(b"a") < 80
 
 
 def test_a_file_removed_and_still_open_can_be_used() -> None:

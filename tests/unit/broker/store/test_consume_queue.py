@@ -29,6 +29,8 @@ class WatchedDisk(OsDisk):
         super().__init__()
         self.synced: list[Path] = []
         self.cold = False
+        # So many bytes of each read are in memory.
+        self.cached_bytes: int | None = None
         self._paths: dict[int, Path] = {}
 
     def open(self, path: Path, *, create: bool = False) -> int:
@@ -37,7 +39,10 @@ class WatchedDisk(OsDisk):
         return fd
 
     def pread_cached(self, fd: int, size: int, offset: int) -> bytes | None:
-        return None if self.cold else super().pread_cached(fd, size, offset)
+        if self.cold:
+            return None
+        known = size if self.cached_bytes is None else min(size, self.cached_bytes)
+        return super().pread_cached(fd, known, offset)
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         self.synced.append(self._paths[fd])
@@ -162,6 +167,19 @@ async def test_units_that_are_not_in_memory_are_read_in_a_thread(
     assert queue.read_nowait(15, 20) == units[15:]  # never was on the disk
     assert await queue.read_later(8, 20) == units[8:]
     assert await queue.read_later(8, 3) == units[8:11]
+
+
+@pytest.mark.parametrize("cached_bytes", [0, 1, 20, 90])
+async def test_a_cache_that_holds_only_the_first_pages_of_what_is_asked(
+    queues: Make, disk: WatchedDisk, cached_bytes: int
+) -> None:
+    owner = queues()
+    units = fill(owner, 15)
+    owner.flush(9)
+    disk.cached_bytes = cached_bytes
+    queue = owner.get("T", 0)
+    assert queue.read_nowait(2, 10) is None
+    assert await queue.read_later(2, 10) == units[2:12]
 
 
 def test_a_queue_nobody_wrote_to_leaves_no_file(tmp_path: Path, queues: Make) -> None:
