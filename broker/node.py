@@ -36,7 +36,7 @@ from .offset_buffer import OffsetBuffer
 from .placing import Placing, ignore
 from .record_builder import RecordBuilder
 from .stats import BrokerStats
-from .store.consume_queue import Unit
+from .store.consume_queue import pack_unit
 from .store.dispatch import Dispatcher
 from .store.placed import PlacedRecord
 from .store.tags_codes import is_queued
@@ -49,17 +49,18 @@ _RETRY_S = 1.0
 _MAX_OFFSETS_BYTES = 1 << 20
 
 
-class _Late:
-    """The log of a node, which it gets after it was made."""
-
-    def __init__(self, node: "Node") -> None:
-        self._node = node
+class _NoLog:
+    """Stands for the log until there is one."""
 
     def reserve(self, record_bytes: int) -> int:
-        return self._node.log.reserve(record_bytes)
+        raise _not_attached(record_bytes)
 
     def stage(self, record: bytes) -> int:
-        return self._node.log.stage(record)
+        raise _not_attached(len(record))
+
+
+def _not_attached(record_bytes: int) -> RuntimeError:
+    return RuntimeError(f"the node is not attached to its log: no place for {record_bytes} bytes")
 
 
 class Node:
@@ -96,7 +97,7 @@ class Node:
         self._dispatcher: Dispatcher | None = None
         self._placing = Placing(
             self._records,
-            _Late(self),
+            _NoLog(),
             lambda *key: self.dispatcher.queues.get(*key).max_offset,
             on_placed=self._note,
         )
@@ -122,7 +123,7 @@ class Node:
 
     def attach(self, log_server: LogServer, dispatcher: Dispatcher) -> None:
         """Connect to the log, before it starts."""
-        self._log = log_server
+        self._log = self._placing.log = log_server
         self._dispatcher = dispatcher
 
     @property
@@ -262,16 +263,18 @@ class Node:
         """Spare dispatch to read what this leader has just built."""
         if m.topic == topics.INTERNAL_TOPIC or not is_queued(m.sys_flag):
             return
-        unit = Unit(result.physical_offset, size, self.dispatcher.tags_code(m.properties))
-        self.dispatcher.placed.note(
+        dispatcher, offset = self.dispatcher, result.physical_offset
+        code = dispatcher.tags_code(m.properties)
+        dispatcher.placed.note(
             self.log.core.term,
             PlacedRecord(
                 index,
+                offset + size,
                 self._records.last_store_ms,
-                m.topic,
-                m.queue_id,
+                (m.topic, m.queue_id),
                 result.queue_offset,
-                unit,
+                code,
+                pack_unit(offset, size, code),
             ),
         )
 

@@ -49,6 +49,7 @@ class Placing:
     given in a queue are dense.
 
     Attributes:
+        log: where records go.
         pending_bytes: of the records that wait.
     """
 
@@ -70,7 +71,7 @@ class Placing:
         """
         self._records = records
         self._on_placed = on_placed
-        self._log = log
+        self.log = log
         self._queue_end = queue_end
         self._pending: deque[_Pending] = deque()
         self._next_offsets: dict[tuple[str, int], int] = {}
@@ -91,12 +92,12 @@ class Placing:
         queue_offset = self._next_offsets.get(key)
         if queue_offset is None:
             queue_offset = self._queue_end(*key)
-        offset = self._log.reserve(self._records.size(m))
+        offset = self.log.reserve(self._records.size(m))
         record = self._records.encode(m, queue_offset, offset)
         result, size, mark = (
             AppendResult(queue_offset, offset),
             len(record),
-            self._log.stage(record),
+            self.log.stage(record),
         )
         self._pending.append(_Pending(mark, size, result, on_done, key))
         self.pending_bytes += size

@@ -50,7 +50,11 @@ class Appends:
         self._scheduled = False
 
     def reserve(self, record_bytes: int) -> int:
-        """See `LogServer.reserve`."""
+        """Physical offset of the next record of this length; then `stage` it.
+
+        Raises:
+            CallerError: it is too long for the log's files, or for the peers' frames.
+        """
         if record_bytes > codec.MAX_RECORD_BYTES:
             raise CallerError(
                 f"a record of {record_bytes} bytes; one can have {codec.MAX_RECORD_BYTES}"
@@ -58,7 +62,7 @@ class Appends:
         return self._ledger.reserve(record_bytes) + entry.HEADER_BYTES
 
     def stage(self, record: bytes) -> int:
-        """See `LogServer.stage`."""
+        """Add a record at the place `reserve` named; its index. Leader only."""
         if self._core.role is not Role.LEADER:
             raise InvariantError("staged by a member that does not lead")
         index = self._ledger.stage(self._core.term, record)

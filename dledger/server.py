@@ -154,6 +154,7 @@ class LogServer:
             step=self._step,
             stop=self._stop,
         )
+        self.reserve, self.stage = self._appends.reserve, self._appends.stage
         self._seeding = Seeding(
             config.raft.self_id,
             self.core,
@@ -239,18 +240,6 @@ class LogServer:
     def lost_power(self) -> bool:
         """Whether files that nobody synced before this start may lack bytes."""
         return self._store.lost_power
-
-    def reserve(self, record_bytes: int) -> int:
-        """Physical offset of the next record of this length; then `stage` it.
-
-        Raises:
-            CallerError: it is too long for the log's files, or for the peers' frames.
-        """
-        return self._appends.reserve(record_bytes)
-
-    def stage(self, record: bytes) -> int:
-        """Add a record at the place `reserve` named; its index. Leader only."""
-        return self._appends.stage(record)
 
     def transfer(self, target: NodeId | None = None) -> None:
         """Hand leadership over; `on_role` tells when it is gone."""

@@ -143,10 +143,15 @@ class ConsumeQueue:
 
     def append(self, physical_offset: int, size: int, tags_code: int) -> bool:
         """Add the unit of message `max_offset`; True when enough waits for a write."""
-        self._tail += _UNIT.pack(physical_offset, size, tags_code)
-        self.max_offset += 1
+        return self.append_packed(_UNIT.pack(physical_offset, size, tags_code), 1)
+
+    def append_packed(self, units: bytes, count: int) -> bool:
+        """`append` of `count` units that are packed already."""
+        before = len(self._tail) // _TAIL_BYTES
+        self._tail += units
+        self.max_offset += count
         # Now and then only: on a full disk every try fails.
-        return len(self._tail) % _TAIL_BYTES < UNIT_BYTES
+        return len(self._tail) // _TAIL_BYTES > before
 
     def flush(self) -> list[Path]:
         """Write what waits; the files that were written to.
@@ -222,6 +227,11 @@ class ConsumeQueue:
         ):
             return f"{self.folder} holds units of another log"
         return None
+
+
+def pack_unit(physical_offset: int, size: int, tags_code: int) -> bytes:
+    """The unit of a message, as it lies in the file."""
+    return _UNIT.pack(physical_offset, size, tags_code)
 
 
 def unit_of(data: bytes) -> Unit:

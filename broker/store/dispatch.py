@@ -268,13 +268,11 @@ class Dispatcher:
         return False
 
     def _apply_placed(self, placed: list[PlacedRecord], arrivals: Arrivals) -> None:
-        progress, add = self._progress, self._builder.add
-        progress.term = self.placed.term
-        for index, store_ms, topic, queue_id, queue_offset, unit in placed:
-            if add(index, topic, queue_id, queue_offset, unit):
-                arrivals.setdefault((topic, queue_id), []).append(unit.tags_code)
-            progress.store_ms = max(progress.store_ms, store_ms)
-            progress.index, progress.end_pos = index, unit.physical_offset + unit.size
+        progress, last = self._progress, placed[-1]
+        arrivals.update(self._builder.place_all(placed))
+        progress.index, progress.term = last.log_index, self.placed.term
+        # Store times do not fall along a term.
+        progress.end_pos, progress.store_ms = last.end_pos, max(progress.store_ms, last.store_ms)
 
     def _apply(self, data: bytes, arrivals: Arrivals) -> None:
         progress = self._progress

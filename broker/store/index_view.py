@@ -28,7 +28,10 @@ _FINISH_S = 10.0
 _RETRY_S = 5.0
 # Between two slices the loop does its other work; then the view rests so many times their length.
 _SLICE_RECORDS = 128
-_REST = 2.0
+_REST = 8.0
+# So far behind, it takes more of the time: the load lasts.
+_LATE_BYTES = 256 << 20
+_REST_LATE = 2.0
 
 _INTERNAL_TOPIC = INTERNAL_TOPIC.encode()
 # Magic, system flag, store time, body size of a record with IPv4 hosts.
@@ -254,7 +257,9 @@ class IndexView:
             if self.index.is_full:
                 await self.index.flush()
             spent_s = loop.time() - begun_s
-            await asyncio.sleep(0 if self._hurry.is_set() else spent_s * _REST)
+            is_late = self._target - self.position > _LATE_BYTES
+            rest_s = spent_s * (_REST_LATE if is_late else _REST)
+            await asyncio.sleep(0 if self._hurry.is_set() else rest_s)
 
     def _put_slice(self, records: Records) -> None:
         put = self.index.put

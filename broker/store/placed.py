@@ -3,23 +3,27 @@
 from collections import deque
 from typing import NamedTuple
 
-from .consume_queue import Unit
-
 
 class PlacedRecord(NamedTuple):
     """A message and its place; it has a queue, and is none of the internal topic.
 
     Attributes:
         log_index: of its entry.
+        end_pos: byte of the log after it.
         store_ms: its store time, ms since 1970.
+        queue: topic and queue id.
+        queue_offset: its place there.
+        tags_code: of its tag.
+        unit: of its queue, as it lies in the file.
     """
 
     log_index: int
+    end_pos: int
     store_ms: int
-    topic: str
-    queue_id: int
+    queue: tuple[str, int]
     queue_offset: int
-    unit: Unit
+    tags_code: int
+    unit: bytes
 
 
 class PlacedRecords:

@@ -6,7 +6,8 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message_record import RecordPeek
 
-from .consume_queue import Unit
+from .consume_queue import ConsumeQueue
+from .placed import PlacedRecord
 from .queue_table import ConsumeQueues, QueueRow
 from .tags_codes import TagsCodes, is_queued
 
@@ -44,34 +45,63 @@ class QueueBuilder:
         if peek.sys_flag and not is_queued(peek.sys_flag):
             return None
         topic, code = peek.topic.decode(), self.tags_code(peek.properties)
-        unit = Unit(header.pos + entry.HEADER_BYTES, peek.size, code)
-        if not self.add(header.log_index, topic, peek.queue_id, peek.queue_offset, unit):
+        queue = self._queue_at(header.log_index, topic, peek.queue_id, peek.queue_offset)
+        if queue is None:
             return None
+        self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
         return topic, peek.queue_id, code
+
+    def place_all(self, placed: list[PlacedRecord]) -> dict[tuple[str, int], list[int]]:
+        """Add the units of records between which the metadata does not change.
+
+        Returns:
+            The tags codes of the messages that arrived, by queue.
+
+        Raises:
+            StorageError: a record's queue offset is not the queue's next.
+        """
+        by_queue: dict[tuple[str, int], list[PlacedRecord]] = {}
+        for record in placed:
+            records = by_queue.get(record.queue)
+            if records is None:
+                by_queue[record.queue] = [record]
+            else:
+                records.append(record)
+        arrivals: dict[tuple[str, int], list[int]] = {}
+        for key, records in by_queue.items():
+            first, count = records[0], len(records)
+            queue = self._queue_at(first.log_index, *key, first.queue_offset)
+            if queue is None:
+                continue
+            end = first.queue_offset + count
+            for record, offset in zip(records, range(first.queue_offset, end), strict=True):
+                if record.queue_offset != offset:
+                    raise _gap(record.log_index, *key, offset, record.queue_offset)
+            self._queues.append_packed(queue, b"".join([r.unit for r in records]), count)
+            arrivals[key] = [r.tags_code for r in records]
+        return arrivals
 
     def tags_code(self, properties: bytes) -> int:
         """The tags code of a message with these properties."""
         return self._codes.of(properties)
 
-    def add(self, index: int, topic: str, queue_id: int, queue_offset: int, unit: Unit) -> bool:
-        """Add the unit of entry `index`; whether it has a queue.
+    def _queue_at(
+        self, index: int, topic: str, queue_id: int, queue_offset: int
+    ) -> ConsumeQueue | None:
+        """The queue that entry `index` continues at `queue_offset`; None: it is in no queue.
 
         Raises:
-            StorageError: `queue_offset` is not the queue's next.
+            StorageError: that is not the queue's next offset.
         """
         created = -1 if topic == INTERNAL_TOPIC else self._metadata.creation_index(topic)
         if created is None or created > index:
-            return False  # of a topic that was deleted (and perhaps made again) meanwhile
+            return None  # of a topic that was deleted (and perhaps made again) meanwhile
         queue = self._queues.get(topic, queue_id)
         if queue_offset != queue.max_offset:
             if queue.max_offset or not self.first_index or created >= self.first_index:
-                raise StorageError(
-                    f"entry {index}: queue {topic}/{queue_id} continues at {queue.max_offset},"
-                    f" the record says {queue_offset}. {_REFILL}"
-                )
+                raise _gap(index, topic, queue_id, queue.max_offset, queue_offset)
             queue.reset(queue_offset)
-        self._queues.append(queue, *unit)
-        return True
+        return queue
 
     def finish(self, rows: list[QueueRow]) -> None:
         """All queues were built from the log: they must end where the snapshot says.
@@ -93,3 +123,10 @@ class QueueBuilder:
                     f"queue {key[0]}/{key[1]} ends at {ends[0]} by the snapshot and at {ends[1]} by"
                     f" the log. {_REFILL}"
                 )
+
+
+def _gap(index: int, topic: str, queue_id: int, wanted: int, found: int) -> StorageError:
+    return StorageError(
+        f"entry {index}: queue {topic}/{queue_id} continues at {wanted}, the record says {found}."
+        f" {_REFILL}"
+    )

@@ -12,7 +12,7 @@ from ledgermq.dledger.disk import Disk
 from ledgermq.dledger.errors import DiskFullError
 from ledgermq.remoting.errors import StorageError
 
-from .consume_queue import UNIT_BYTES, ConsumeQueue, Unit
+from .consume_queue import UNIT_BYTES, ConsumeQueue, Unit, pack_unit
 from .queue_files import QueueFiles, sync
 
 # Queues looked at before others have their turn.
@@ -108,7 +108,11 @@ class ConsumeQueues:
 
     def append(self, queue: ConsumeQueue, physical_offset: int, size: int, tags_code: int) -> None:
         """Add a unit; it is on file after the next `flush`."""
-        is_much = queue.append(physical_offset, size, tags_code)
+        self.append_packed(queue, pack_unit(physical_offset, size, tags_code), 1)
+
+    def append_packed(self, queue: ConsumeQueue, units: bytes, count: int) -> None:
+        """Add `count` units that are packed already; see `append`."""
+        is_much = queue.append_packed(units, count)
         self.dirty[queue] = None
         if is_much:
             with suppress(DiskFullError):  # it stays among those that wait

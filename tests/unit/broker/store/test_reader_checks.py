@@ -221,8 +221,10 @@ async def test_a_broken_entry_is_the_logs_damage_not_the_queues(replica: Replica
 async def test_a_missing_queue_file_stops_the_node(replica: Replica) -> None:
     replica.dispatcher.queues._files.close()
     (replica.folder / "consumequeue/T/0/00000000000000000100").unlink()
+    wanted: dict[str, Any] = {"max_count": 1, "max_bytes": 1, "codes": None}
+    assert replica.reader.find("T", 0, 6, **wanted) is None, "the disk must be asked"
     with pytest.raises(PeerError, match="are missing"):
-        replica.reader.find("T", 0, 6, max_count=1, max_bytes=1, codes=None)
+        await replica.reader.find_later("T", 0, 6, **wanted)
     assert "are missing" in str(replica.failures[0])
     assert not replica.dispatcher.serving
     assert replica.reader.max_offset("T", 0) == 0
