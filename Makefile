@@ -3,8 +3,9 @@
 #   make sim                2,000 fixed seeds of the group simulation and 20 fresh ones
 #   make sim SEED=0x5f1c    one of them, with its story
 #   make sim-long           30,000 seeds
+#   make bench ROWS="lean-128 consume-*"
 
-.PHONY: check test format interop drill sim sim-long mutants mutation clean
+.PHONY: check test format interop drill sim sim-long mutants mutation bench clean
 
 check:
 	@./test.sh check
@@ -14,6 +15,9 @@ test:
 
 format interop drill mutants mutation:
 	@./test.sh $@
+
+bench:
+	@./test.sh bench run $(foreach row,$(ROWS),--rows '$(row)')
 
 sim sim-long:
 	@SEED='$(SEED)' ./test.sh $@

@@ -18,6 +18,7 @@ usage: test.sh [PART]
   sim-long the group simulation: 30,000 seeds, report in build/sim-long.json
   mutants  wrong changes of the source, one at a time: a test must notice each; --help
   mutation every small change of the Raft core that mutmut knows; --help
+  bench    speed beside the Java original, NATS and others; docs/performance.md; --help
   format   bring the sources into the house's form
 
 With CI=true nothing is skipped: a missing JDK or Maven is installed when we are root, and a test
@@ -87,7 +88,7 @@ format() {
 }
 
 case ${1:-all} in
-all | check | drill | interop | format | sim | sim-long | mutants | mutation) ;;
+all | check | drill | interop | format | sim | sim-long | mutants | mutation | bench) ;;
 help | -h | --help)
     usage
     exit
@@ -123,5 +124,9 @@ mutants)
 mutation)
     shift
     ours tests.mutants.mutation "$@"
+    ;;
+bench)
+    shift
+    ours bench "$@"
     ;;
 esac

@@ -17,7 +17,19 @@ MAX_FUNCTION_LINES_P90 = 35
 # Names of folders that exist on the machine of whoever wrote the line, and nowhere else.
 FOREIGN_PATHS = re.compile(r"(?<![\w.$}])/(work|root|home/\w+|Users/\w+)/")
 LEFTOVERS = re.compile(r"\b(TODO|FIXME|XXX)\b")
-OUR_SUFFIXES = {".py", ".sh", ".md", ".toml", ".conf", ".properties", ".xml", ".txt", ".java", ""}
+OUR_SUFFIXES = {
+    ".py",
+    ".sh",
+    ".md",
+    ".toml",
+    ".conf",
+    ".properties",
+    ".xml",
+    ".txt",
+    ".java",
+    ".go",
+    "",
+}
 
 
 def source_files() -> list[Path]:
@@ -26,7 +38,7 @@ def source_files() -> list[Path]:
 
 
 def test_files() -> list[Path]:
-    return sorted((ROOT / "tests").rglob("*.py"))
+    return sorted(p for top in ("bench", "tests") for p in (ROOT / top).rglob("*.py"))
 
 
 test_files.__test__ = False  # type: ignore[attr-defined]
@@ -34,7 +46,7 @@ test_files.__test__ = False  # type: ignore[attr-defined]
 
 def our_files() -> list[Path]:
     """Everything written by hand."""
-    tops = (*PACKAGES, "bin", "conf", "docs", "examples", "tests", ".ci")
+    tops = (*PACKAGES, "bench", "bin", "conf", "docs", "examples", "tests", ".ci")
     below = itertools.chain(*((ROOT / top).rglob("*") for top in tops))
     files = [p for p in itertools.chain(ROOT.glob("*"), below) if p.is_file()]
     generated = {"__pycache__", "target", ".coverage"}

@@ -152,7 +152,7 @@ SPREAD = Spread(0.40, 0.35, 0.45, 5)
 @pytest.mark.parametrize(
     ("measured", "stored", "ok", "text"),
     [
-        pytest.param(SPREAD, 0.42, True, "at least 0.294: ok", id="near"),
+        pytest.param(SPREAD, 0.42, True, "at least 0.2940: ok", id="near"),
         pytest.param(SPREAD, 0.60, False, "SLOWER", id="far below"),
         pytest.param(SPREAD, 0.20, True, "ok", id="faster"),
         pytest.param(SPREAD, None, False, "nothing is stored", id="not recorded"),

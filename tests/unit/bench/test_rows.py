@@ -73,7 +73,7 @@ def test_failover_is_the_last_load_of_its_start():
         ("growth", 0.85, None),
     ],
 )
-def test_the_bars_are_those_of_the_issue(name, bar, aim):
+def test_the_bars_are_the_promised_ones(name, bar, aim):
     row = next(r for r in rows.all_rows() if r.name == name)
     assert (row.bar, row.aim) == (bar, aim)
 

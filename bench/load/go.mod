@@ -1,0 +1,3 @@
+module ledgermq/bench/load
+
+go 1.22

@@ -1,0 +1,138 @@
+"""For CI: has ledgermq become slower? Its group against the bare asyncio echo, pair by pair.
+
+Machines of CI differ and are shared, so no time is compared: the ratio of each load to the echo in
+the same run is, with the one in smoke.json, and only far below it is a failure. Both servers run
+all the time here: the one that waits has next to nothing to do.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import proc
+from .bars import EXIT_UNMEASURED
+from .commands import Commands
+from .measures import Bench, measure, warm_up
+from .pairs import Spread, ratios, spread, turns
+from .peers import PeerError
+from .programs import LoadError
+from .rows import ECHO, OURS, Load
+from .sides import SIDES
+
+STORED = Path(__file__).with_name("smoke.json")
+LOADS = (
+    Load("64x1", connections=64),
+    Load("1x64", in_flight=64),
+    Load("batch32", connections=8, batch=32),
+)
+# What is left of the stored ratio on a busy or another machine; a real loss is sought beyond it.
+TOLERANCE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One load against what was stored for it.
+
+    Attributes:
+        measured: None: no pair had both sides.
+        stored: None: nothing was recorded for it yet.
+    """
+
+    load: str
+    measured: Spread | None
+    stored: float | None
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is near enough."""
+        if self.measured is None or self.stored is None:
+            return False
+        return self.measured.median >= self.stored * self.tolerance
+
+    def __str__(self) -> str:
+        if self.measured is None:
+            return f"{self.load}: not measured"
+        m = self.measured
+        text = f"{self.load}: {m.median:.4f} of the echo ({m.low:.4f} to {m.high:.4f})"
+        if self.stored is None:
+            return f"{text}; nothing is stored: record it with `python -m bench smoke --record`"
+        floor = self.stored * self.tolerance
+        verdict = "ok" if self.ok else "SLOWER"
+        return f"{text}; stored {self.stored:.4f}, at least {floor:.4f}: {verdict}"
+
+
+def judge(measured: Mapping[str, Spread | None], stored: Mapping[str, Any]) -> list[Judged]:
+    """Compare each load with what was stored."""
+    known, tolerance = stored.get("ratios", {}), stored.get("tolerance", TOLERANCE)
+    return [Judged(load, found, known.get(load), tolerance) for load, found in measured.items()]
+
+
+def run(commands: Commands, *, pairs: int, seconds: float, record: bool) -> int:
+    """Measure and compare; the exit status."""
+    try:
+        measured = measure_all(commands, pairs, seconds)
+    except (PeerError, LoadError, AssertionError, OSError) as e:
+        say(f"not measured: {type(e).__name__}: {e}")
+        return EXIT_UNMEASURED
+    if record:
+        text = json.dumps(recorded(measured), indent=2)
+        STORED.write_text(f"{text}\n", "utf-8")
+        say(f"stored in {STORED}: {text}")
+        return 0 if all(measured.values()) else 1
+    found = judge(measured, json.loads(STORED.read_text("utf-8")) if STORED.exists() else {})
+    for one in found:
+        say(str(one))
+    return 0 if all(one.ok for one in found) else 1
+
+
+def recorded(measured: Mapping[str, Spread | None]) -> dict[str, Any]:
+    """What smoke.json holds."""
+    return {
+        "ratios": {load: round(s.median, 5) for load, s in measured.items() if s},
+        "tolerance": TOLERANCE,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": proc.machine(),
+    }
+
+
+def measure_all(commands: Commands, pairs: int, seconds: float) -> dict[str, Spread | None]:
+    """Ratios to the echo by load."""
+    with tempfile.TemporaryDirectory(prefix="ledgermq-smoke-") as top, ExitStack() as stack:
+        benches = {}
+        for side in (OURS, ECHO):
+            folder = Path(top) / side
+            folder.mkdir()
+            peer = stack.enter_context(SIDES[side].open(folder))
+            benches[side] = Bench(SIDES[side], peer, folder, seconds, commands)
+            warm_up(benches[side])
+        return {load.name: _measure_load(benches, load, pairs) for load in LOADS}
+
+
+def _measure_load(benches: Mapping[str, Bench], load: Load, pairs: int) -> Spread | None:
+    per_s: dict[str, dict[int, float]] = {side: {} for side in benches}
+    for number, side in turns(list(benches), pairs):
+        found = measure(benches[side], load)
+        per_s[side][number] = found.values["per_s"]
+        errors = f", errors {found.errors}" if found.errors else ""
+        p99 = found.values.get("p99_us", 0.0) / 1000
+        say(f"{load.name} {side}: {found.values['per_s']:,.0f}/s, p99 {p99:.1f} ms{errors}")
+    return spread(_told(load, ratios(per_s[OURS], per_s[ECHO])))
+
+
+def _told(load: Load, found: Iterable[float]) -> list[float]:
+    found = list(found)
+    say(f"{load.name} ratios: {', '.join(f'{r:.4f}' for r in found)}")
+    return found
+
+
+def say(text: str) -> None:
+    """On stdout: the samples belong into the log of the CI run."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
