@@ -107,6 +107,8 @@ class Gate:
         def gated(connection: Connection, command: RemotingCommand) -> HandlerResult:
             if self._may_run(needs_lease=needs_lease):
                 return handler(connection, command)
+            # Reads all its fields: what nobody can read ends its connection here, not later, in
+            # the middle of other clients' requests.
             self._pass_on(_Held(connection, command, handler, mono_ms() + _hold_ms(command)))
             return None
 
@@ -324,7 +326,7 @@ class Gate:
 
 def _hold_ms(command: RemotingCommand) -> int:
     """How long a request may wait for a leader; a forwarded one has waited before."""
-    left = command.field(HOLD_FIELD) or ""
+    left = command.ext.get(HOLD_FIELD, "")
     return min(int(left), HOLD_MS) if left.isdecimal() else HOLD_MS
 
 

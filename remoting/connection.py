@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         # peers that wait for each other to read would wait for ever.
         self._reads_while_clogged = reads_while_clogged
         self._transport: asyncio.Transport | None = None
+        self._is_refused = False
         self._out: list[bytes] = []
         self._out_bytes = 0
         # Not set: the other side does not take what is written.
@@ -101,6 +102,8 @@ class Connection(asyncio.Protocol):
         shortcut = self._registry.shortcut
         try:
             for whole in self._decoder.split(data):
+                if self._is_refused:
+                    return
                 if shortcut is not None and self._serves_now() and shortcut(self, whole):
                     continue
                 command = self._decoder.decode(whole)
@@ -109,7 +112,12 @@ class Connection(asyncio.Protocol):
                 else:
                     self._serve(command)
         except FrameError as e:
-            self.close(f"bad bytes from {self.remote}: {e.remark}")
+            self._refuse(e)
+
+    def _refuse(self, error: FrameError) -> None:
+        """Nothing more is taken from who sends such bytes."""
+        self._is_refused = True
+        self.close(f"bad bytes from {self.remote}: {error.remark}")
 
     def eof_received(self) -> None:
         """Asyncio: the other side has closed its half; close ours."""
@@ -272,7 +280,7 @@ class Connection(asyncio.Protocol):
         try:
             result = handler(self, command)
         except FrameError as e:
-            self.close(f"bad bytes from {self.remote}: {e.remark}")
+            self._refuse(e)
             return
         except Exception as e:  # noqa: BLE001 (one request must not end the connection)
             self.reply(command, _error_reply(command, self.remote, e))

@@ -30,10 +30,12 @@ from .rules import check
 _CODE = int(RequestCode.SEND_MESSAGE_V2)
 # A quote inside of a JSON text is escaped: this is a key, though perhaps not of the outer object.
 _CODE_TEXT = b'"code":%d' % _CODE
-_FORWARDED = b'"' + FIELD_PREFIX.encode()
+# Wherever it stands: then the long way looks at every field.
+_FORWARDED = FIELD_PREFIX.encode()
 # Properties that may mean more than a value to keep: delays, transactions, aliases of topics.
 _SPECIAL_PROPERTIES = ("DEL", "TRAN_MSG", topics.INTERNAL_TOPIC)
-_PLAIN_FLAGS = SysFlag.COMPRESSED | SysFlag.MULTI_TAGS
+_PLAIN_FLAGS = SysFlag.COMPRESSED | SysFlag.MULTI_TAGS | SysFlag.COMPRESSION_MASK
+_MIN_FRAME_BYTES = 4
 _MAX_HEADER_BYTES = 64 << 10
 _MAX_TOPICS = 10_000
 
@@ -47,6 +49,7 @@ class _Send(msgspec.Struct):
     version: Int32 = 0
     opaque: Int32 = 0
     flag: Int32 = 0
+    remark: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Send, strict=False).decode
@@ -75,10 +78,12 @@ class QuickSends:
 
     def __call__(self, connection: Connection, frame: bytes) -> bool:
         """Whether the frame was such a send; it is answered when its message can be read."""
-        body_at = 4 + int.from_bytes(frame[1:4])
+        if len(frame) < _MIN_FRAME_BYTES:
+            return False
+        body_at = _MIN_FRAME_BYTES + int.from_bytes(frame[1:_MIN_FRAME_BYTES])
         if frame[0] != SerializeType.JSON or body_at > min(len(frame), _MAX_HEADER_BYTES):
             return False
-        head = frame[4:body_at]
+        head = frame[_MIN_FRAME_BYTES:body_at]
         if _CODE_TEXT not in head or _FORWARDED in head or not self._is_open():
             return False
         try:
