@@ -6,16 +6,16 @@ Each is built once and kept in a cache folder: the load generator per state of i
 server per version. Two benchmarks may ask for them at once.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+
+from tests.interop.jvm import locked
 
 LOAD = Path(__file__).parent / "load"
 NATS_MODULE = "github.com/nats-io/nats-server/v2"
@@ -74,7 +74,7 @@ def build_nats(cache: Path, version: str = NATS_VERSION) -> Path:
 
 def _built(cache: Path, name: str, program: str, build: Callable[[Path], None]) -> Path:
     folder = cache / name
-    with _locked(folder):
+    with locked(folder):
         if not folder.exists():
             part = folder.with_name(f"{name}.part")
             shutil.rmtree(part, ignore_errors=True)
@@ -117,15 +117,6 @@ def _go_tool() -> str:
             " `apt install golang-go` or the archive from https://go.dev/dl/"
         )
     return found
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two benchmarks at once must not build into the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

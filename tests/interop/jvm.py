@@ -64,7 +64,7 @@ def jars(artifact: str, version: str) -> Path:
         JavaMissingError: Maven could not fetch them.
     """
     folder = cache_folder() / version / artifact
-    with _locked(folder):
+    with locked(folder):
         if not folder.exists():
             part = _fresh(folder)
             _maven(artifact, version, part)
@@ -83,7 +83,7 @@ def driver_classes(version: str) -> Path:
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:16]
     folder = cache_folder() / version / f"driver-{digest}"
     libraries = class_path(version, "rocketmq-client")
-    with _locked(folder):
+    with locked(folder):
         if not folder.exists():
             part = _fresh(folder)
             flags = ["-nowarn", "-encoding", "UTF-8", "--release", "8", "-Xlint:-options"]
@@ -126,8 +126,8 @@ def _fresh(folder: Path) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two test runs at once must not fetch into the same folder."""
+def locked(folder: Path) -> Iterator[None]:
+    """Two runs at once must not write into the same folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
