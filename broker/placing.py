@@ -94,11 +94,8 @@ class Placing:
             queue_offset = self._queue_end(*key)
         offset = self.log.reserve(self._records.size(m))
         record = self._records.encode(m, queue_offset, offset)
-        result, size, mark = (
-            AppendResult(queue_offset, offset),
-            len(record),
-            self.log.stage(record),
-        )
+        result = AppendResult(queue_offset, offset)
+        mark, size = self.log.stage(record), len(record)
         self._pending.append(_Pending(mark, size, result, on_done, key))
         self.pending_bytes += size
         self._next_offsets[key] = queue_offset + 1
