@@ -182,7 +182,10 @@ class Promises:
         replica = member.replica
         assert replica is not None
         expected: dict[OffsetKey, tuple[int, int, int]] = {}
-        for (group, topic, queue_id), (_, number) in self._offsets.items():
+        # While another hand-over does not come to an end (its target is gone, and so is the
+        # majority) nothing can be written; the node has waited for that long enough.
+        told = {} if replica.log.core.transferring else self._offsets
+        for (group, topic, queue_id), (_, number) in told.items():
             created = replica.metadata.creation_index(topic)
             if created is None:
                 continue
