@@ -15,10 +15,21 @@ class CleanWrites:
     Invariant: what a failed write left is zeroed before anything is written behind it.
     """
 
-    def __init__(self, segments: Segments) -> None:
+    def __init__(self, segments: Segments, *, sync_zeros: bool = False) -> None:
+        """Write to `segments`.
+
+        Args:
+            segments: of the log.
+            sync_zeros: have the zeros on the disk before anything else is written in their place.
+                A group needs that: after a loss of power a refused entry could come back where
+                another one of the same index and term has been acknowledged.
+        """
         self._segments = segments
+        self._sync_zeros = sync_zeros
         # Places of failed writes that could not be zeroed.
         self._litter: list[tuple[int, int]] = []
+        # Places that were zeroed since the last write.
+        self._swept: list[int] = []
 
     def write(self, writes: list[tuple[int, bytes]]) -> None:
         """Write each piece at its place.
@@ -29,6 +40,9 @@ class CleanWrites:
         """
         try:
             self.sweep()
+            while self._swept:
+                self._segments.sync_file(self._swept[-1])
+                self._swept.pop()
             for pos, data in writes:
                 self._segments.write(pos, data)
         except DiskFullError:
@@ -48,8 +62,11 @@ class CleanWrites:
         """
         while self._litter:
             self._segments.wipe(*self._litter[-1])
-            self._litter.pop()
+            pos, _ = self._litter.pop()
+            if self._sync_zeros:
+                self._swept.append(pos)
 
     def forget(self) -> None:
         """The files were emptied."""
         self._litter.clear()
+        self._swept.clear()

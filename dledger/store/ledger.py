@@ -53,7 +53,7 @@ class Ledger(StagedLog):
         # What lies behind the end in the files is not of this log. It stays until something
         # better comes: until then it is the only trace of what was there.
         self.untidy = False
-        self._clean_writes = CleanWrites(data)
+        self._clean_writes = CleanWrites(data, sync_zeros=True)
 
     # --- the leader's appends -----------------------------------------------------------------
 

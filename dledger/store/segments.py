@@ -222,15 +222,19 @@ class Segments:
         dirty = list(self._dirty)
         self._dirty.difference_update(dirty)
         for base in dirty:
-            fd = self._fds.get(base)
-            if fd is None:
-                continue
-            try:
-                self.disk.fdatasync(fd)
-            except OSError as e:
-                error = storage_error(e, self.path_of(base), "fdatasync")
-                self._failed = str(error)
-                raise error from e
+            self.sync_file(base)
+
+    def sync_file(self, pos: int) -> None:
+        """Put the file that holds `pos` on disk, whoever else syncs it just now; see `sync`."""
+        fd = self._fds.get(pos - pos % self.segment_bytes)
+        if fd is None:
+            return
+        try:
+            self.disk.fdatasync(fd)
+        except OSError as e:
+            error = storage_error(e, self.path_of(pos), "fdatasync")
+            self._failed = str(error)
+            raise error from e
 
     # --- reading ------------------------------------------------------------------------------
 

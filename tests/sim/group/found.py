@@ -28,6 +28,10 @@ FOUND = [
         0x2827, "the harness: a node was blamed for a mark whose slow sync began before the heal"
     ),
     Found(0x4F8, "the harness: what an earlier leader had written counted against a hand-over"),
+    Found(
+        0x74AA,
+        "entries that a full disk had refused came back after a loss of power, beside others",
+    ),
     Found(0x53AC, "the harness: a stop was to write offsets during a hand-over that could not end"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

@@ -167,6 +167,39 @@ def test_what_a_failed_write_left_is_zeroed(
     again.close(-1)
 
 
+def test_zeros_over_a_failed_write_are_on_disk_before_anything_else_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power may bring back a refused entry beside another of its index and term."""
+    ledger = open_small(tmp_path)
+    append(ledger, [b"before"])
+    real, sync, done = os.pwrite, os.fdatasync, []
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        if not done:
+            done.append("half of it")
+            return real(fd, bytes(data)[:400], at)
+        if done == ["half of it"]:
+            done.append("no room")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append("zeros" if not any(bytes(data)) else "bytes")
+        return real(fd, data, at)
+
+    def fdatasync(fd: int) -> None:
+        sync(fd)
+        done.append("sync")
+
+    monkeypatch.setattr(OsDisk, "pwrite", staticmethod(pwrite))
+    monkeypatch.setattr(OsDisk, "fdatasync", staticmethod(fdatasync))
+    ledger.stage(1, b"r" * 900)
+    with pytest.raises(DiskFullError):
+        ledger.write_staged()
+    append(ledger, [b"another"])
+    append(ledger, [b"and one more"])
+    assert done == ["half of it", "no room", "zeros", "sync", "bytes", "bytes"]
+    ledger.close(2)
+
+
 def test_no_room_for_the_entry_index_fails_no_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
