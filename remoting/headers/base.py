@@ -31,6 +31,8 @@ class Header(msgspec.Struct, kw_only=True, rename="camel"):
     def of(cls, command: RemotingCommand) -> Self:
         """Read a request's own header; like `from_ext`, and faster when nobody has read it yet.
 
+        Fields that the class does not know are not looked at.
+
         Raises:
             PeerError: see `from_ext`.
             FrameError: the fields are no object of plain values.

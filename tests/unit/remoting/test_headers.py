@@ -8,7 +8,7 @@ from importlib import import_module
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ledgermq.remoting import header_json
@@ -236,6 +236,8 @@ def _outcome(read: Callable[[], Header]) -> object:
 def test_a_header_reads_the_same_whether_its_fields_were_read_before(
     ext: dict[str, object], minimal: bool
 ) -> None:
+    # What the class does not know is not looked at.
+    assume(not isinstance(ext.get("x"), list))
     if minimal:
         ext = {**dict.fromkeys("abc", "t"), **dict.fromkeys("defgh", "3"), **ext}
     raw = json.dumps({"code": 310, "extFields": ext}).encode()
