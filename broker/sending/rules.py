@@ -8,8 +8,8 @@ from ledgermq.remoting.bodies.registration import TopicConfig
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 from ledgermq.remoting.headers.send import SendMessageRequest
+from ledgermq.remoting.message_types import SysFlag
 
-TRANSACTION_BITS = 0xC
 _INTERNAL = topics.INTERNAL_TOPIC
 _DELAYS = ("DELAY", "TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS")
 
@@ -23,7 +23,7 @@ def check(config: BrokerConfig, body_bytes: int, header: SendMessageRequest) -> 
             ResponseCode.MESSAGE_ILLEGAL,
             f"message body of {body_bytes} bytes is over maxMessageSize {config.max_message_size}",
         )
-    if header.sys_flag & TRANSACTION_BITS:
+    if header.sys_flag & SysFlag.TRANSACTION_MASK:
         raise _no_transactions()
     check_properties(header.topic, header.properties or "")
 
