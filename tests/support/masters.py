@@ -64,10 +64,13 @@ class Masters(Cluster):
     def saved_offsets(self, node: Node, topic: str, group: str) -> dict[int, int]:
         """Queue id -> consumer offset in the broker's file; empty when it has none."""
         path = node.folder / "store" / "config" / "consumerOffset.json"
-        if not path.exists():
+        try:
+            text = path.read_text("utf-8")
+        except FileNotFoundError:
+            # Not saved yet, or a save is between its two renames.
             return {}
         # Java writes numbers as keys: {0:12,1:7}.
-        text = re.sub(r"([{,])(\d+):", r'\1"\2":', path.read_text("utf-8"))
+        text = re.sub(r"([{,])(\d+):", r'\1"\2":', text)
         table: dict[str, Any] = json.loads(text)["offsetTable"].get(f"{topic}@{group}", {})
         return {int(queue): offset for queue, offset in table.items()}
 

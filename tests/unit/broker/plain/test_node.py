@@ -27,10 +27,11 @@ def table(broker: PlainBroker, name: str) -> dict[str, Any]:
 
 
 def saved_offset(broker: PlainBroker) -> int | None:
-    path = broker.folder / "config" / "consumerOffset.json"
-    if not path.exists():
+    try:
+        rows = table(broker, "consumerOffset.json")["offsetTable"]
+    except FileNotFoundError:
+        # Not saved yet, or a save is between its two renames.
         return None
-    rows = table(broker, path.name)["offsetTable"]
     offset: int | None = rows.get("T@CG", {}).get("0")
     return offset
 
