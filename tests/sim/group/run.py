@@ -174,12 +174,28 @@ class Run:
         return all(f._running is None and f._marking is None for f in flushers)
 
     def recover(self) -> None:
-        """A leader soon after everything is healed.
+        """A leader soon after everything is healed, and after a node has come or gone since.
 
-        A sync that began while the disk was slow takes the time that it takes.
+        A sync that began while the disk was slow takes the time that it takes. Damage of before may
+        be met now: its node stops by itself, and without it there may be no majority until it is
+        started again.
         """
-        self.group.world.run_until(self._syncs_are_through, SLOW_SYNC_US)
-        self._await(lambda: self.group.leader() is not None, LEADER_US, "leader_soon", "no leader")
+        world, leader = self.group.world, self.group.leader
+        world.run_until(self._syncs_are_through, SLOW_SYNC_US)
+        last_us = world.now_us + CONVERGE_US
+        while world.now_us < last_us:
+            running = self._running()
+            world.run_until(
+                lambda before=running: leader() is not None or self._running() != before, LEADER_US
+            )
+            if leader() is not None:
+                return
+            if self._running() == running:
+                break
+        raise ViolationError("leader_soon", f"no leader: {self._state()}")
+
+    def _running(self) -> list[bool]:
+        return [m.running for m in self.group.all]
 
     def converge(self) -> None:
         """All nodes hold, commit and apply the same."""

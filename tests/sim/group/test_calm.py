@@ -7,6 +7,7 @@ import pytest
 
 from ledgermq.broker.writer import AppendResult
 from ledgermq.remoting.errors import PeerError
+from tests.sim.invariants import ViolationError
 from tests.sim.world import MS, S
 
 from .calm import QUIET, Calm
@@ -89,3 +90,32 @@ def test_a_sigterm_fails_no_send(calm: Calm) -> None:
     assert calm.leader is not old
     assert len(answers) > 80
     assert [a for a in answers if not isinstance(a, AppendResult)] == []
+
+
+def test_the_end_of_a_run_waits_for_a_node_that_is_being_repaired(calm: Calm) -> None:
+    """Its 3 s without a leader begin when the node is there again, and end in a violation."""
+    for member in calm.group.all:
+        member.end()
+    calm.followers[0].start()
+    calm.group.world.schedule(2500 * MS, calm.followers[1].start)
+    calm.run.recover()
+    for member in calm.group.all:
+        member.end()
+    calm.followers[0].start()
+    calm.group.world.schedule(2500 * MS, calm.followers[0].end)
+    with pytest.raises(ViolationError, match="leader_soon"):
+        calm.run.recover()
+
+
+def test_a_group_whose_nodes_come_and_go_for_ever_breaks_the_rule(calm: Calm) -> None:
+    for member in calm.group.all[1:]:
+        member.end()
+
+    def flap() -> None:
+        node = calm.group.all[0]
+        (node.end if node.alive else node.start)()
+        calm.group.world.schedule(1000 * MS, flap)
+
+    flap()
+    with pytest.raises(ViolationError, match="leader_soon"):
+        calm.run.recover()
