@@ -204,6 +204,8 @@ class Replica:
     async def close(self) -> None:
         """Stop; what is applied and written is on disk afterwards."""
         self.node.halt("this node stops")
+        # First: a snapshot of a leader would take the place of what is about to be kept.
+        await self.log.leave()
         if self._retaining is not None:
             self._retaining.cancel()
             await asyncio.gather(self._retaining, return_exceptions=True)

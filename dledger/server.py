@@ -174,6 +174,12 @@ class LogServer:
         self._ticker.arm()
         self._upkeep.start()
 
+    async def leave(self) -> None:
+        """Hear and tell nothing more; what is here can be read, and kept, until `close`."""
+        self._ticker.close()
+        self._timers.close()
+        await self._peers.close()
+
     async def close(self) -> None:
         """Stop taking part; what is written becomes durable, unless this node had to stop."""
         if self._closed:

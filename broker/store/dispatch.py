@@ -363,7 +363,8 @@ class Dispatcher:
                     task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         try:
-            if must_save:
+            # Not what was given up meanwhile: another log than that of these queues has begun.
+            if must_save and self.serving:
                 await self._keeper.finish()
         except (LedgerMQError, OSError) as e:
             log.warning("the next start dispatches again what no snapshot holds: %s", e)

@@ -14,6 +14,7 @@ from ledgermq.dledger.ids import NodeId
 from ledgermq.dledger.rpc import codec
 from ledgermq.dledger.rpc.codec import Kind
 from ledgermq.dledger.server import LogServer
+from ledgermq.dledger.store.snapshots import Snapshot
 from tests.support import until
 from tests.unit.dledger.group import NOOP, Group, errors_in, running
 
@@ -230,6 +231,28 @@ async def test_close_can_be_repeated_and_leaves_nothing(tmp_path: Path) -> None:
         handles = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
         assert not [h for h in handles if not h.cancelled()]
         await until(lambda: open_fds() <= before, what="descriptors closed")
+
+
+async def test_who_has_left_hears_nothing_and_can_still_keep_a_snapshot(tmp_path: Path) -> None:
+    """Until `close` the broker keeps what it has; nothing may come in between."""
+    group = Group(tmp_path)
+    async with running(group):
+        leader = await group.leader()
+        gone, other = group.followers(leader)
+        first = leader.put(b"before")
+        await group.committed(first)
+        await gone.log.leave()
+        leader.put(b"after", b"and again")
+        await group.committed(first + 2, [leader, other])
+        assert gone.log.ledger.end_index == first
+        await gone.log.save_snapshot(Snapshot(first, 1, b"state", complete=True))
+        assert gone.log.snapshots.newest.payload == b"state"
+        data, _ = await gone.log.read_entries(first, first, 1000)
+        assert data.endswith(b"before")
+        await gone.close()
+        await gone.start()
+        await group.agree(first + 2)
+        assert not gone.stops
 
 
 async def test_a_port_in_use_is_said_and_the_store_let_go(tmp_path: Path) -> None:

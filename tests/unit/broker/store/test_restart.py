@@ -344,3 +344,38 @@ async def test_a_snapshot_of_what_was_before_a_seed_is_not_kept(
     assert replica.log.saves == saves
     await replica.follow()
     assert len(await replica.messages("T", 0)) == 32
+
+
+@pytest.mark.parametrize("when", ["before the last save", "in the last save"])
+async def test_a_node_that_is_filled_anew_while_it_closes(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The queues are gone, the progress is the leader's: together they are the state of nothing."""
+    await replica.snapshot()
+    theirs = replica.log.snapshots.newest
+    assert theirs is not None
+    fill(replica.log, 4)
+    await replica.follow()
+    dispatcher, saves = replica.dispatcher, replica.log.saves
+    queues, keeper = dispatcher.queues, dispatcher._keeper
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        waiting.set()
+        await go_on.wait()
+
+    if when == "before the last save":
+        monkeypatch.setattr(keeper, "_round", slow)
+        keeper.hurry()
+    else:
+        monkeypatch.setattr(queues, "sync", slow)
+    closing = asyncio.create_task(replica.stop())
+    await waiting.wait()
+    dispatcher.reseed(replace(theirs, complete=False))
+    go_on.set()
+    await closing
+    monkeypatch.undo()
+    assert replica.log.saves == saves
+    await replica.start()
+    assert not replica.failures
+    assert len(await replica.messages("T", 0)) == 32
