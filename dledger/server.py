@@ -85,6 +85,7 @@ class LogServer:
         self._queue: deque[Effect] = deque()
         self._running_effects = False
         self._payload = b""
+        self._entries: entry.Entries = []
         self._fetched: dict[int, bytes] = {}
         self._ticker = Ticker(
             self.host.mono_ms,
@@ -353,9 +354,9 @@ class LogServer:
     # --- the follower's side ------------------------------------------------------------------
 
     def _on_frame(self, peer: NodeId, frame: Frame) -> None:
-        message = checked_message(self.core, peer, frame)
-        if isinstance(message, Push | Seed):
-            self._payload = frame.payload
+        message, entries = checked_message(self.core, peer, frame)
+        if isinstance(message, (Push, Seed)):
+            self._payload, self._entries = frame.payload, entries
         elif isinstance(message, SeedReply):
             self._seeding.on_reply(message)
         self._step(ev.Received(message))
@@ -367,7 +368,7 @@ class LogServer:
             self.ledger.truncate(e.truncate_from)
             self._flusher.cut(self.ledger.end_index)
         try:
-            self.ledger.append_copied(self._payload, e.first)
+            self.ledger.append_copied(self._payload, e.first, self._entries)
         except (DiskFullError, entry.EntryError) as error:
             log.error("entries of leader %s refused: %s", self.core.leader, error)
             self._step(ev.AcceptFailed(e.first))

@@ -29,6 +29,7 @@ from .queue_mark import QueueMark
 from .queue_snapshot import Progress, decode_payload
 from .queue_table import ConsumeQueues
 from .rebuild import Rebuild
+from .tags_codes import is_queued
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +188,8 @@ class Dispatcher:
     def committed(self, index: int) -> None:
         """Entries up to `index` are committed."""
         self._target = max(self._target, index)
+        if self.serving and self.applied >= self._target:
+            return
         if not self._running and self._callbacks is not None and not self._stopped:
             self._running = True
             asyncio.get_running_loop().call_soon(self._run)
@@ -204,7 +207,8 @@ class Dispatcher:
             return
         placed = self.placed.take(self.applied + 1, self._target, _CHUNK_RECORDS)
         if placed and self._holds(placed):
-            self._apply_chunk(lambda arrivals: self._apply_placed(placed, arrivals))
+            term = self.placed.term
+            self._apply_chunk(lambda arrivals: self._apply_placed(placed, term, arrivals))
             return
         found = self._log.cached_entries(self.applied + 1, self._target, _CHUNK_BYTES)
         if found is None:
@@ -267,41 +271,49 @@ class Dispatcher:
         self.placed.forget()
         return False
 
-    def _apply_placed(self, placed: list[PlacedRecord], arrivals: Arrivals) -> None:
-        progress, last = self._progress, placed[-1]
-        arrivals.update(self._builder.place_all(placed))
-        progress.index, progress.term = last.log_index, self.placed.term
-        # Store times do not fall along a term.
-        progress.end_pos, progress.store_ms = last.end_pos, max(progress.store_ms, last.store_ms)
+    def _apply_placed(self, placed: list[PlacedRecord], term: int, arrivals: Arrivals) -> None:
+        """Apply records between which the metadata does not change; `term` is the last one's."""
+        if not placed:
+            return
+        for queue, codes in self._builder.place_all(placed).items():
+            arrivals[queue] = arrivals.get(queue, []) + codes
+        progress = self._progress
+        progress.index, progress.end_pos, progress.term = (
+            placed[-1].log_index,
+            placed[-1].end_pos,
+            term,
+        )
+        progress.store_ms = max(progress.store_ms, *[record.store_ms for record in placed])
 
     def _apply(self, data: bytes, arrivals: Arrivals) -> None:
         progress = self._progress
+        placed: list[PlacedRecord] = []
+        index, term = progress.index, progress.term
         for at, header in entry.walk(data):
-            if header.log_index != progress.index + 1:
-                raise StorageError(f"entry {header.log_index} after {progress.index}")
+            index += 1
+            if header.log_index != index:
+                raise StorageError(f"entry {header.log_index} after {index - 1}")
             begin = at + entry.HEADER_BYTES
             peek = peek_record(data, begin)
             if peek.size > header.body_len:
-                raise StorageError(f"entry {header.log_index}: its record leaves it")
+                raise StorageError(f"entry {index}: its record leaves it")
+            if peek.topic != _INTERNAL and is_queued(peek.sys_flag):
+                placed.append(self._builder.placed(header, peek))
+                term = header.term
+                continue
+            self._apply_placed(placed, term, arrivals)
+            placed = []
             if peek.topic == _INTERNAL:
                 record = data[begin : at + header.size]
                 if self._keeper.deleted and self._must_wait(record):
-                    break
+                    return
                 self._apply_internal(header, peek, record)
-            else:
-                self._apply_one(header, peek, arrivals)
-            progress.index, progress.term = header.log_index, header.term
+            progress.index, progress.term = index, header.term
             progress.end_pos = header.pos + header.size
-
-    def _apply_one(self, header: entry.EntryHeader, peek: RecordPeek, arrivals: Arrivals) -> None:
-        self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)
-        placed = self._builder.place(header, peek)
-        if placed is not None:
-            topic, queue_id, tags_code = placed
-            arrivals.setdefault((topic, queue_id), []).append(tags_code)
+            progress.store_ms = max(progress.store_ms, peek.store_timestamp_ms)
+        self._apply_placed(placed, term, arrivals)
 
     def _apply_internal(self, header: entry.EntryHeader, peek: RecordPeek, record: bytes) -> None:
-        self._progress.store_ms = max(self._progress.store_ms, peek.store_timestamp_ms)
         if self._builder.place(header, peek) is None:
             return
         change = self.metadata.apply(header.log_index, header.term, decode_record(record).body)

@@ -6,7 +6,7 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message_record import RecordPeek
 
-from .consume_queue import ConsumeQueue
+from .consume_queue import ConsumeQueue, pack_unit
 from .placed import PlacedRecord
 from .queue_table import ConsumeQueues, QueueRow
 from .tags_codes import TagsCodes, is_queued
@@ -50,6 +50,20 @@ class QueueBuilder:
             return None
         self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
         return topic, peek.queue_id, code
+
+    def placed(self, header: entry.EntryHeader, peek: RecordPeek) -> PlacedRecord:
+        """What `place_all` takes, of a record that has a queue."""
+        offset = header.pos + entry.HEADER_BYTES
+        code = self._codes.of(peek.properties)
+        return PlacedRecord(
+            header.log_index,
+            header.pos + header.size,
+            peek.store_timestamp_ms,
+            (peek.topic.decode(), peek.queue_id),
+            peek.queue_offset,
+            code,
+            pack_unit(offset, peek.size, code),
+        )
 
     def place_all(self, placed: list[PlacedRecord]) -> dict[tuple[str, int], list[int]]:
         """Add the units of records between which the metadata does not change.

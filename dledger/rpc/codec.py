@@ -6,8 +6,10 @@ u8 kind, u16 head length, head (a msgpack array), payload (entries as they lie i
 
 import dataclasses
 import struct
+from collections.abc import Callable
 from enum import IntEnum
-from itertools import pairwise
+from itertools import count, groupby
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -111,18 +113,33 @@ _KIND_OF: dict[type, Kind] = {
     SeedReply: Kind.SEED_REPLY,
 }
 _CLASS_OF: dict[Kind, type] = {kind: cls for cls, kind in _KIND_OF.items()}
-_FIELDS: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in (*_KIND_OF, Hello)
-}
+_KINDS = {int(kind): kind for kind in Kind}
+_STANDINGS = {int(standing): standing for standing in Standing}
 # What each field must be on the wire; a Push's runs are checked apart.
 _WIRE_TYPES: dict[object, type] = {int: int, bool: bool, str: str, NodeId: str, Standing: int}
-_TYPES: dict[type, tuple[type, ...]] = {
-    cls: tuple(_WIRE_TYPES.get(f.type, list) for f in dataclasses.fields(cls))
-    for cls in (*_KIND_OF, Hello)
-}
-_STANDING_AT: dict[type, int] = {
-    cls: _FIELDS[cls].index("standing") for cls in _KIND_OF if "standing" in _FIELDS[cls]
-}
+
+
+class _Shape:
+    """How a class lies on the wire: an array of its fields.
+
+    Attributes:
+        values: of an object's fields, in order.
+        types: of the elements, in order.
+        numbers: those of the elements that are numbers.
+        standing_at: place of the standing; -1: it has none.
+    """
+
+    def __init__(self, cls: type) -> None:
+        names = [f.name for f in dataclasses.fields(cls)]
+        self.values: Callable[[object], tuple[Any, ...]] = attrgetter(*names)
+        self.types = [_WIRE_TYPES.get(f.type, list) for f in dataclasses.fields(cls)]
+        places = [at for at, wanted in enumerate(self.types) if wanted in (int, bool)]
+        # Each twice: of one place alone it would return no tuple.
+        self.numbers: Callable[[list[Any]], tuple[int, ...]] = itemgetter(*places, *places)
+        self.standing_at = names.index("standing") if "standing" in names else -1
+
+
+_SHAPES = {cls: _Shape(cls) for cls in (*_KIND_OF, Hello)}
 
 
 def encode(kind: Kind, head: tuple[Any, ...], payload: bytes = b"") -> bytes:
@@ -137,12 +154,12 @@ def encode(kind: Kind, head: tuple[Any, ...], payload: bytes = b"") -> bytes:
 def encode_message(message: Message, payload: bytes = b"") -> bytes:
     """One whole frame of a Raft message."""
     cls = type(message)
-    return encode(_KIND_OF[cls], tuple(getattr(message, f) for f in _FIELDS[cls]), payload)
+    return encode(_KIND_OF[cls], _SHAPES[cls].values(message), payload)
 
 
 def encode_hello(kind: Kind, hello: Hello) -> bytes:
     """A HELLO or WELCOME."""
-    return encode(kind, tuple(getattr(hello, f) for f in _FIELDS[Hello]))
+    return encode(kind, _SHAPES[Hello].values(hello))
 
 
 def decode(frame: bytes) -> Frame:
@@ -168,20 +185,24 @@ def decode(frame: bytes) -> Frame:
         head = msgpack.unpackb(frame[8:end])
         if not isinstance(head, list):
             raise FrameError(f"peer frame of kind {kind}: its head is no array")
-        return Frame(Kind(kind), head, frame[end:])
+        return Frame(_KINDS.get(kind) or Kind(kind), head, frame[end:])
     except (ValueError, TypeError, msgpack.UnpackException) as e:
         raise FrameError(f"peer frame of kind {kind}: {e}") from e
 
 
 def _checked(cls: type, head: list[Any]) -> list[Any]:
-    types = _TYPES[cls]
-    if len(head) != len(types):
-        raise FrameError(f"{cls.__name__} with {len(head)} fields, not {len(types)}")
-    for value, wanted in zip(head, types, strict=True):
-        if type(value) is not wanted:
-            raise FrameError(f"{cls.__name__}: {value!r} is no {wanted.__name__}")
-        if isinstance(value, int) and not NONE <= value <= _MAX_INT:
-            raise FrameError(f"{cls.__name__}: {value} is no term, index or count")
+    shape = _SHAPES[cls]
+    types = shape.types
+    if [*map(type, head)] != types:
+        if len(head) != len(types):
+            raise FrameError(f"{cls.__name__} with {len(head)} fields, not {len(types)}")
+        value, wanted = next(p for p in zip(head, types, strict=True) if type(p[0]) is not p[1])
+        raise FrameError(f"{cls.__name__}: {value!r} is no {wanted.__name__}")
+    numbers = shape.numbers(head)
+    low, high = min(numbers), max(numbers)
+    if low < NONE or high > _MAX_INT:
+        wrong = low if low < NONE else high
+        raise FrameError(f"{cls.__name__}: {wrong} is no term, index or count")
     return head
 
 
@@ -198,8 +219,7 @@ def message_of(frame: Frame) -> Message:
     values[0] = NodeId(values[0])
     if cls is Push:
         values[5] = _runs(values[5])
-    elif cls in _STANDING_AT:
-        at = _STANDING_AT[cls]
+    elif (at := _SHAPES[cls].standing_at) >= 0:
         values[at] = _standing(cls, values[at])
     message: Message = cls(*values)
     if isinstance(message, Push):
@@ -208,16 +228,18 @@ def message_of(frame: Frame) -> Message:
 
 
 def _standing(cls: type, value: int) -> Standing:
-    try:
-        return Standing(value)
-    except ValueError as e:
-        raise FrameError(f"{cls.__name__}: {e}") from e
+    standing = _STANDINGS.get(value)
+    if standing is None:
+        raise FrameError(f"{cls.__name__}: {value} is not a valid Standing")
+    return standing
 
 
 def _check_order(push: Push) -> None:
-    """Terms never fall along a log, and none is above its leader's."""
-    terms = [push.prev_term, *(term for term, _ in push.runs), push.term]
-    if push.prev_index < NONE or any(a > b for a, b in pairwise(terms)):
+    """Terms never fall along a log (those of the runs rise), and none is above its leader's."""
+    runs, term = push.runs, push.term
+    first, last = (runs[0][0], runs[-1][0]) if runs else (term, term)
+    if push.prev_index < NONE or push.prev_term > first or last > term:
+        terms = [push.prev_term, *(run[0] for run in runs), term]
         raise FrameError(
             f"Push: index {push.prev_index} and terms {terms} cannot be those of a log"
         )
@@ -234,30 +256,27 @@ def _runs(value: list[Any]) -> tuple[tuple[int, int], ...]:
     return tuple(runs)
 
 
-def check_push(push: Push, payload: bytes) -> None:
-    """See that the payload is exactly the entries that the message names.
+def check_push(push: Push, payload: bytes) -> entry.Entries:
+    """See that the payload is exactly the entries that the message names, and return them.
 
     Raises:
         FrameError: it is not.
     """
-    first = index = push.prev_index + 1
-    runs: list[tuple[int, int]] = []
-    term = NONE
     try:
-        for _, header in entry.walk(payload):
-            if header.log_index != index:
-                raise FrameError(f"push carries entry {header.log_index} where {index} belongs")
-            if header.term != term:
-                if index > first:
-                    runs.append((term, index - first))
-                term, first = header.term, index
-            index += 1
+        found = list(entry.walk(payload))
     except entry.EntryError as e:
         raise FrameError(f"push: {e.remark}") from e
-    if index > first:
-        runs.append((term, index - first))
-    if tuple(runs) != push.runs:
-        raise FrameError(f"push announces {push.runs}, carries {tuple(runs)}")
+    first = push.prev_index + 1
+    indexes = [header.log_index for _, header in found]
+    if indexes != list(range(first, first + len(found))):
+        wrong, index = next(p for p in zip(indexes, count(first), strict=False) if p[0] != p[1])
+        raise FrameError(f"push carries entry {wrong} where {index} belongs")
+    runs = tuple(
+        (term, sum(1 for _ in run)) for term, run in groupby([header.term for _, header in found])
+    )
+    if runs != push.runs:
+        raise FrameError(f"push announces {push.runs}, carries {runs}")
+    return found
 
 
 def check_seed(seed: Seed, payload: bytes) -> None:

@@ -22,6 +22,7 @@ from ledgermq.dledger.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import FrameError
 
 from . import codec
@@ -31,10 +32,15 @@ from .codec import Frame
 # could use up all terms there are.
 MAX_TERM_STEP = 1 << 32
 MAX_TERM = 1 << 62
+# Made once: they are asked for with every message.
+_OF_VOTES = VoteRequest, VoteReply
+_OF_SESSIONS = Push, PushReply, Admit, Seed, SeedReply
+_OF_HEARTBEATS = Heartbeat, HeartbeatReply
+_OF_LEADERS = Heartbeat, Push, TimeoutNow, Admit, Seed
 
 
-def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> Message:
-    """What `peer` says in a frame to the member that `core` runs; its payload is as it says.
+def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> tuple[Message, entry.Entries]:
+    """What `peer` says in a frame to the member that `core` runs, and the entries that it carries.
 
     Raises:
         FrameError: nothing that it may say.
@@ -44,10 +50,10 @@ def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> Message:
         raise FrameError(f"{peer} sent a message of {message.sender}")
     refuse_impossible(core, message)
     if isinstance(message, Push):
-        codec.check_push(message, frame.payload)
-    elif isinstance(message, Seed):
+        return message, codec.check_push(message, frame.payload)
+    if isinstance(message, Seed):
         codec.check_seed(message, frame.payload)
-    return message
+    return message, []
 
 
 def refuse_impossible(core: RaftCore, message: Message) -> None:
@@ -64,7 +70,7 @@ def refuse_impossible(core: RaftCore, message: Message) -> None:
 
 
 def _term_problem(core: RaftCore, m: Message) -> str | None:
-    highest = max(m.term, m.for_term) if isinstance(m, VoteRequest | VoteReply) else m.term
+    highest = max(m.term, m.for_term) if isinstance(m, _OF_VOTES) else m.term
     if m.term < 0:
         return f"term {m.term}"
     if highest > min(core.term + MAX_TERM_STEP, MAX_TERM):
@@ -73,20 +79,22 @@ def _term_problem(core: RaftCore, m: Message) -> str | None:
 
 
 def _shape_problem(m: Message) -> str | None:
-    if isinstance(m, VoteRequest):
+    if isinstance(m, _OF_SESSIONS):
+        if m.session < 1:
+            return f"session {m.session}"
+        if isinstance(m, PushReply) and max(m.conflict_term, NONE) > m.term:
+            return f"conflict of term {m.conflict_term} in term {m.term}"
+    elif isinstance(m, VoteRequest):
         return _vote_request_problem(m)
-    if isinstance(m, VoteReply):
+    elif isinstance(m, VoteReply):
         # A pre-vote is granted for a term to come; a vote in the own term.
         right = m.for_term > m.term if m.pre else m.for_term == m.term
         return f"granted for term {m.for_term} in {m.term}" if m.granted and not right else None
-    if isinstance(m, Heartbeat | HeartbeatReply) and m.seq < 1:
-        return f"number {m.seq}"
-    if isinstance(m, HeartbeatReply) and not 0 <= m.disk_percent <= 100:
-        return f"a disk that is {m.disk_percent} % full"
-    if isinstance(m, Push | PushReply | Admit | Seed | SeedReply) and m.session < 1:
-        return f"session {m.session}"
-    if isinstance(m, PushReply) and max(m.conflict_term, NONE) > m.term:
-        return f"conflict of term {m.conflict_term} in term {m.term}"
+    elif isinstance(m, _OF_HEARTBEATS):
+        if m.seq < 1:
+            return f"number {m.seq}"
+        if isinstance(m, HeartbeatReply) and not 0 <= m.disk_percent <= 100:
+            return f"a disk that is {m.disk_percent} % full"
     return None
 
 
@@ -102,7 +110,7 @@ def _vote_request_problem(m: VoteRequest) -> str | None:
 
 def _office_problem(core: RaftCore, m: Message) -> str | None:
     """A term has one leader; this node knows it, or is it."""
-    if not isinstance(m, Heartbeat | Push | TimeoutNow | Admit | Seed):
+    if not isinstance(m, _OF_LEADERS):
         return None
     if m.term < 1:
         return f"leads in term {m.term}"

@@ -43,6 +43,10 @@ class EntryHeader(NamedTuple):
     body_len: int
 
 
+# Where in some bytes whole entries lie one behind the other, and their headers; of `walk`.
+Entries = list[tuple[int, EntryHeader]]
+
+
 class EntryError(PeerError):
     """Bytes that are no valid entry here."""
 
@@ -124,6 +128,37 @@ def check_whole(data: memoryview, at: int, header: EntryHeader, chain: int) -> i
     if value != chain_crc:
         raise EntryError(f"entry {header.log_index}: it does not continue the entry before it")
     return value
+
+
+def plain_run(
+    data: memoryview, found: Entries, index: int, pos: int, room: int, chain: int
+) -> tuple[int, int]:
+    """How many of these entries continue a log of ours, and the chain value behind them.
+
+    It counts up to the first one that does not: `check_whole` says why, or takes it as one of Java.
+
+    Args:
+        data: where they lie, one behind the other.
+        found: the entries.
+        index: of the first one.
+        pos: of the first one.
+        room: bytes that they may have together.
+        chain: chain value before the first one.
+    """
+    count = 0
+    for at, (_, size, log_index, _, its_pos, _, chain_crc, body_crc, _) in found:
+        end = at + size
+        room -= size
+        if log_index != index + count or its_pos != pos or room < 0:
+            break
+        if crc32(data[at + HEADER_BYTES : end]) != body_crc:
+            break
+        value = crc32(data[at + _BEHIND_CHAIN : end], crc32(data[at : at + _CHAIN_AT], chain)) or 1
+        if value != chain_crc:
+            break
+        count += 1
+        pos, chain = pos + size, value
+    return count, chain
 
 
 def walk(data: Buffer) -> Iterator[tuple[int, EntryHeader]]:

@@ -59,6 +59,12 @@ class EntryIndex:
         """Add the unit of the next entry."""
         self._tail[1].extend(_UNIT.pack(MAGIC, pos, size, index, term))
 
+    def extend(self, headers: Sequence[EntryHeader]) -> None:
+        """Add the units of the next entries."""
+        pack = _UNIT.pack
+        units = [pack(MAGIC, pos, size, i, term) for _, size, i, term, pos, *_ in headers]
+        self._tail[1].extend(b"".join(units))
+
     @property
     def needs_flush(self) -> bool:
         """Whether enough is buffered for a write."""

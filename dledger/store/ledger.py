@@ -97,18 +97,24 @@ class Ledger(StagedLog):
 
     # --- the follower's appends ---------------------------------------------------------------
 
-    def append_copied(self, data: bytes, first: int) -> None:
+    def append_copied(self, data: bytes, first: int, found: entry.Entries | None = None) -> None:
         """Append the leader's entries from index `first` on; earlier ones are skipped.
+
+        Args:
+            data: entries, one behind the other.
+            first: index of the first one to append.
+            found: the entries in `data`, when they are known.
 
         Raises:
             EntryError: they do not continue this log; nothing was appended.
             DiskFullError: no room; nothing was appended.
         """
-        view = memoryview(data)
         try:
-            for at, header in entry.walk(data):
-                if header.log_index >= first:
-                    self.stage_copy(view, at, header)
+            if found is None:
+                found = list(entry.walk(data))
+            if found and found[0][1].log_index < first:
+                found = [(at, header) for at, header in found if header.log_index >= first]
+            self.stage_copies(memoryview(data), found)
         except entry.EntryError:
             self.drop_staged()
             raise

@@ -135,6 +135,7 @@ class Watch:
         self.arrived: dict[Dispatcher, Arrivals] = {}
         # How many records came from memory, and how many chunks from the log.
         self.placed = self.read = 0
+        self.reads = False
         apply_chunk = Dispatcher._apply_chunk
         apply_placed, apply_log = Dispatcher._apply_placed, Dispatcher._apply
 
@@ -150,13 +151,17 @@ class Watch:
 
             apply_chunk(dispatcher, watched)
 
-        def placed(dispatcher: Dispatcher, records: list[PlacedRecord], into: Arrivals) -> None:
-            self.placed += len(records)
-            apply_placed(dispatcher, records, into)
+        def placed(
+            dispatcher: Dispatcher, records: list[PlacedRecord], term: int, into: Arrivals
+        ) -> None:
+            self.placed += 0 if self.reads else len(records)
+            apply_placed(dispatcher, records, term, into)
 
         def log(dispatcher: Dispatcher, data: bytes, into: Arrivals) -> None:
             self.read += 1
+            self.reads = True
             apply_log(dispatcher, data, into)
+            self.reads = False
 
         patch.setattr(Dispatcher, "_apply_chunk", chunk)
         patch.setattr(Dispatcher, "_apply_placed", placed)
