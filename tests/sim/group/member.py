@@ -10,7 +10,7 @@ from ledgermq.broker.config import BrokerConfig
 from ledgermq.broker.metadata import Change
 from ledgermq.broker.replica import Replica, ReplicaEvents
 from ledgermq.broker.store.dispatch import Arrivals
-from ledgermq.dledger.ids import NodeId, Standing
+from ledgermq.dledger.ids import NONE, NodeId, Standing
 from ledgermq.remoting.errors import LedgerMQError
 from tests.sim.invariants import ViolationError
 from tests.sim.world import Machine, Process, ProcessGone
@@ -147,7 +147,9 @@ class Member:
     async def _join(self, process: Process, replica: Replica) -> None:
         try:
             await replica.open()
-            self.witness.applied = replica.dispatcher.applied
+            dispatcher = replica.dispatcher
+            # Of a snapshot that nobody is served from yet, a leader's older one may take the place.
+            self.witness.applied = dispatcher.applied if dispatcher.serving else NONE
             self._group.opened(self)
             await replica.join()
         except (LedgerMQError, OSError) as e:
