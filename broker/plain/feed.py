@@ -30,17 +30,13 @@ class PlainFeed:
         """See `Feed.records`."""
         pos, end = max(pos, self._log.begin_pos), min(end, self._applied())
         if pos >= end:
-            return [], pos
+            return Records(), pos
         data = self._log.cached(pos, scan.CHUNK_BYTES)
         if data is None:
             loop = asyncio.get_running_loop()
             data = await loop.run_in_executor(self._threads, self._log.read_records, pos)
         if scan.is_blank(data):
-            return [], scan.next_file(pos, self._log.segment_bytes)
-        view = memoryview(data)
-        found = [(pos + at, view[at : at + size]) for at, size in scan.walk(data, pos)]
-        found = [each for each in found if each[0] < end]
-        if not found:
-            return [], pos
-        last, record = found[-1]
-        return found, last + len(record)
+            return Records(), scan.next_file(pos, self._log.segment_bytes)
+        places = [(pos + at, at, at + size) for at, size in scan.walk(data, pos)]
+        places = [place for place in places if place[0] < end]
+        return Records(data, places), pos + places[-1][2] if places else pos

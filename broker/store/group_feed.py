@@ -36,7 +36,7 @@ class GroupFeed:
             self._pos = pos
         last = self._applied()
         if self._index > last:
-            return [], pos
+            return Records(), pos
         found = self._log.cached_entries(self._index, last, _CHUNK_BYTES)
         if found is None:
             found = await self._log.read_entries(self._index, last, _CHUNK_BYTES)
@@ -44,19 +44,19 @@ class GroupFeed:
 
     def _cut(self, data: bytes, end: int) -> tuple[Records, int]:
         """The records of these entries that begin below `end`."""
-        records: list[tuple[int, memoryview]] = []
-        view = memoryview(data)
+        places: list[tuple[int, int, int]] = []
+        head_bytes, unpack = entry.HEADER_BYTES, _PLACE.unpack_from
         at = 0
         while at < len(data):
-            size, pos = _PLACE.unpack_from(data, at)
-            offset = pos + entry.HEADER_BYTES
+            size, pos = unpack(data, at)
+            offset = pos + head_bytes
             if offset >= end:
                 break
-            records.append((offset, view[at + entry.HEADER_BYTES : at + size]))
+            places.append((offset, at + head_bytes, at + size))
             at += size
             self._pos = offset + size
-        self._index += len(records)
-        return records, self._pos
+        self._index += len(places)
+        return Records(data, places), self._pos
 
     async def _index_at(self, pos: int) -> int:
         """Log index of the first entry whose record begins at `pos` or above."""

@@ -8,11 +8,11 @@ import logging
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.remoting.errors import LedgerMQError
-from ledgermq.remoting.message_record import MAGIC_V1, Buffer, RecordError, peek_record
+from ledgermq.remoting.message_record import MAGIC_V1, RecordError, peek_record
 from ledgermq.remoting.message_types import SysFlag
 
 from .index_keys import is_indexed, keys_of
@@ -38,7 +38,17 @@ _INTERNAL_TOPIC = INTERNAL_TOPIC.encode()
 _V4 = struct.Struct(">4xI28xi16xq20xi")
 _V6_FLAGS = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
 
-Records = Sequence[tuple[int, Buffer]]
+
+class Records(NamedTuple):
+    """Some records of a log.
+
+    Attributes:
+        data: in which they lie.
+        places: physical offset of each, where it begins in `data`, and where it ends.
+    """
+
+    data: bytes = b""
+    places: Sequence[tuple[int, int, int]] = ()
 
 
 class Feed(Protocol):
@@ -50,7 +60,7 @@ class Feed(Protocol):
         ...
 
     async def records(self, pos: int, end: int) -> tuple[Records, int]:
-        """A chunk of (physical offset, record) from `pos` on and below `end`.
+        """A chunk of those from `pos` on and below `end`.
 
         Positions from which records are gone begin at the oldest one.
 
@@ -206,7 +216,7 @@ class IndexView:
         """
         for path, begin, end in self.index.gaps(self._feed.begin_pos):
             records, _ = await self._feed.records(begin, end)
-            if any(_has_keys(record) for _, record in records):
+            if any(_has_keys(records.data, *place) for place in records.places):
                 log.warning("before %s a file of the key index is missing", path)
                 self.index.broken = path
                 return
@@ -250,10 +260,10 @@ class IndexView:
             await asyncio.wait_for(self._hurry.wait(), _GATHER_S)
 
     async def _put(self, records: Records) -> None:
-        loop = asyncio.get_running_loop()
-        for first in range(0, len(records), _SLICE_RECORDS):
+        loop, data, places = asyncio.get_running_loop(), records.data, records.places
+        for first in range(0, len(places), _SLICE_RECORDS):
             begun_s = loop.time()
-            self._put_slice(records[first : first + _SLICE_RECORDS])
+            self._put_slice(data, places[first : first + _SLICE_RECORDS])
             if self.index.is_full:
                 await self.index.flush()
             spent_s = loop.time() - begun_s
@@ -261,40 +271,39 @@ class IndexView:
             rest_s = spent_s * (_REST_LATE if is_late else _REST)
             await asyncio.sleep(0 if self._hurry.is_set() else rest_s)
 
-    def _put_slice(self, records: Records) -> None:
+    def _put_slice(self, data: bytes, places: Sequence[tuple[int, int, int]]) -> None:
         put = self.index.put
-        for offset, record in records:
+        for offset, begin, end in places:
             try:
-                topic, properties, sys_flag, store_ms = _parts(record)
+                topic, properties, sys_flag, store_ms = _parts(data, begin, end)
                 if topic != _INTERNAL_TOPIC:
                     put(topic.decode(), properties, sys_flag, offset, store_ms)
             except (RecordError, UnicodeDecodeError) as e:
                 log.warning("the record at %d is not indexed: %s", offset, e)
 
 
-def _has_keys(record: Buffer) -> bool:
+def _has_keys(data: bytes, _offset: int, begin: int, end: int) -> bool:
     try:
-        topic, properties, sys_flag, _ = _parts(record)
+        topic, properties, sys_flag, _ = _parts(data, begin, end)
     except RecordError:
         return False
     return topic != _INTERNAL_TOPIC and is_indexed(sys_flag) and bool(keys_of(properties))
 
 
-def _parts(record: Buffer) -> tuple[bytes, bytes, int, int]:
-    """Topic, properties, system flag and store time.
+def _parts(data: bytes, begin: int, end: int) -> tuple[bytes, bytes, int, int]:
+    """Topic, properties, system flag and store time of the record that lies there.
 
     Raises:
         RecordError: this is no record.
     """
-    if len(record) > _V4.size:
-        magic, sys_flag, store_ms, body_size = _V4.unpack_from(record)
-        if magic == MAGIC_V1 and not sys_flag & _V6_FLAGS and body_size >= 0:
+    if begin + _V4.size < end:
+        magic, sys_flag, store_ms, body_size = _V4.unpack_from(data, begin)
+        topic_at = begin + _V4.size + body_size + 1
+        if magic == MAGIC_V1 and not sys_flag & _V6_FLAGS and body_size >= 0 and topic_at <= end:
             # The way of nearly all records, twice as fast.
-            after_body = bytes(record[_V4.size + body_size :])
-            properties_at = after_body[0] + 3 if after_body else 0
-            size = int.from_bytes(after_body[properties_at - 2 : properties_at])
-            if properties_at and properties_at + size == len(after_body):
-                topic = after_body[1 : properties_at - 2]
-                return topic, after_body[properties_at:], sys_flag, store_ms
-    peek = peek_record(record)
+            topic_end = topic_at + data[topic_at - 1]
+            properties_at = topic_end + 2
+            if properties_at + int.from_bytes(data[topic_end:properties_at]) == end:
+                return data[topic_at:topic_end], data[properties_at:end], sys_flag, store_ms
+    peek = peek_record(data[begin:end])
     return peek.topic, peek.properties, peek.sys_flag, peek.store_timestamp_ms
