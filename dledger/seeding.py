@@ -110,8 +110,10 @@ class Seeding:
         timers: Timers,
         *,
         step: Callable[[ev.Event], None],
+        settle: Callable[[], None],
         on_seeded: Callable[[Snapshot], None],
     ) -> None:
+        """`settle` waits for a snapshot of this node's own that is being written."""
         self._self_id = self_id
         self._core = core
         self._store = store
@@ -119,6 +121,7 @@ class Seeding:
         self._peers = peers
         self._timers = timers
         self._step = step
+        self._settle = settle
         self._on_seeded = on_seeded
         self._senders: dict[NodeId, SeedSender] = {}
         self._receiver = SeedReceiver()
@@ -169,6 +172,7 @@ class Seeding:
     def _install(self, m: Seed, snapshot: Snapshot) -> None:
         """Replace the log by a snapshot: the snapshot is on disk before the log is emptied."""
         self._flusher.settle()
+        self._settle()
         self._store.snapshots.save(snapshot)
         if not self._core.wants_seed(m):
             return  # another leader has spoken meanwhile

@@ -164,6 +164,7 @@ class LogServer:
             self._peers,
             timers,
             step=self._step,
+            settle=self._upkeep.settle,
             on_seeded=self._callbacks.on_seeded,
         )
 

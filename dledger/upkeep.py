@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
 from .errors import DiskFullError, InvariantError
 from .flusher import Flusher
@@ -45,6 +45,8 @@ class Upkeep:
         self._scrubber = Scrubber(store.ledger, readers, on_damage=stop)
         # Who waits for an entry to be on the disk.
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        # The last snapshot that was given to a thread.
+        self._saving: Future[None] | None = None
 
     def start(self) -> None:
         """Begin; the member takes part from now on."""
@@ -110,7 +112,13 @@ class Upkeep:
             self._waiters.append((snapshot.index, waiter))
             self._flusher.request()
             await waiter
-        await loop.run_in_executor(self._readers, self._store.snapshots.save, snapshot)
+        self._saving = self._readers.submit(self._store.snapshots.save, snapshot)
+        await asyncio.wrap_future(self._saving)
+
+    def settle(self) -> None:
+        """Wait for the snapshot that is being written: one at a time. Blocks, so rarely."""
+        if self._saving is not None and not self._saving.done():
+            self._saving.exception()
 
     def move_begin(self, index: int) -> None:
         """Forget the entries before `index`, the first of a file; a snapshot must cover them."""

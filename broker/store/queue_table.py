@@ -142,7 +142,8 @@ class ConsumeQueues:
         files, folders = self._unsynced
         for path in queue.flush():
             files[path] = None
-            folders.update(dict.fromkeys((path.parent, path.parent.parent, self.folder)))
+            # Up to the name of the folder of all: after `remove_all` the old one could come back.
+            folders.update(dict.fromkeys(path.parents[:4]))
         self.dirty.pop(queue, None)
 
     async def sync(self) -> None:

@@ -141,12 +141,14 @@ class Ledger(StagedLog):
 
         Raises:
             InvariantError: `first` lies before the log's begin.
+            DamagedError: the entry before it is not what was written; nothing was cut.
             StorageError: the cut may be incomplete; stop the node.
         """
         if first > self.end_index:
             return
         if first < self.begin.index:
             raise InvariantError(f"cut from {first} of a log that begins at {self.begin.index}")
+        self._check_last_kept(first - 1)
         self.epoch += 1
         if self.zero_ahead is not None:
             self.zero_ahead.settle()
@@ -156,6 +158,15 @@ class Ledger(StagedLog):
         self._cut(first, end_pos, chain, self.end_pos)
         self.cache.truncate(first)
         self._stand_at(first - 1, end_pos, chain)
+
+    def _check_last_kept(self, index: int) -> None:
+        """Entry `index` will be vouched for by its place and chain value alone: is it right?
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        if index >= self.begin.index:
+            self.read_entries(index, index, 1)
 
     def _stand_at(self, end_index: int, end_pos: int, chain: int) -> None:
         """The log ends here now, and nothing is staged."""
@@ -252,6 +263,8 @@ class Ledger(StagedLog):
 
         Raises:
             InvariantError: `index` is not such an entry.
+            DamagedError: the last one that goes is not what was written, so nobody can tell what
+                the first one that stays continues.
             StorageError: stop the node.
         """
         if index == self.begin.index:
@@ -261,6 +274,7 @@ class Ledger(StagedLog):
         pos, before = self._header(index).pos, self._header(index - 1)
         if pos % self.data.segment_bytes:
             raise InvariantError(f"entry {index} at {pos} is not the first of its file")
+        self._check_last_kept(index - 1)
         begin = Begin(index, pos, before.term, before.chain_crc)
         self.begins.save(begin)
         self.begin = begin

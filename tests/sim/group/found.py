@@ -35,6 +35,9 @@ FOUND = [
     Found(0x53AC, "the harness: a stop was to write offsets during a hand-over that could not end"),
     Found(0x703D, "the harness: no leader while the node of the majority was being repaired"),
     Found(0x97B, "a node filled anew while it closed kept a snapshot without any queues"),
+    Found(0x1F8D, "a cut behind an entry that had rotted vouched for what it had become"),
+    Found(0x1FAA, "a leader's snapshot and the node's own were written at once, and it stopped"),
+    Found(0x2183, "queues made anew: a loss of power brought the old folder of all of them back"),
     Found(0x14A4, "the harness: a snapshot that nobody was served from counted as applied"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

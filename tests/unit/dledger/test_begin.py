@@ -18,6 +18,7 @@ from tests.unit.dledger.logs import (
     copied,
     crash,
     entries,
+    files_of,
     flip,
     open_small,
     overwrite,
@@ -94,6 +95,20 @@ def test_a_moved_begin(tmp_path: Path, index: int, clean: bool, indexed: bool) -
     append(ledger, [b"again"], term=7)
     assert entries(ledger) == [(7, b"again")]
     ledger.close(index)
+
+
+@pytest.mark.parametrize("byte", [20, 37, 47, 48])
+def test_a_begin_behind_an_entry_that_has_changed_is_refused(tmp_path: Path, byte: int) -> None:
+    """Its chain value is what the first entry that stays would be measured by."""
+    ledger = filled(tmp_path)
+    path, at, _ = place(ledger, 7)
+    flip(path, at + byte)
+    before = files_of(tmp_path)
+    with pytest.raises(DamagedError, match=str(path)):
+        ledger.move_begin(8)
+    assert files_of(tmp_path) == before
+    assert ledger.begin.index == 0
+    crash(ledger)
 
 
 @pytest.mark.parametrize("index", [1, 5, 13, 14, 99, -1])

@@ -10,6 +10,7 @@ import pytest
 from ledgermq.dledger.disk import OsDisk
 from ledgermq.dledger.errors import (
     CallerError,
+    DamagedError,
     DiskFullError,
     InvariantError,
     StorageError,
@@ -23,6 +24,8 @@ from tests.unit.dledger.logs import (
     copied,
     crash,
     entries,
+    files_of,
+    flip,
     head,
     open_small,
     place,
@@ -292,6 +295,26 @@ def test_a_cut_leaves_nothing_behind(tmp_path: Path, first: int, marked: bool) -
     runs = [(1, first)] if first else []
     assert term_runs(again) == [*runs, (2, 1)]
     again.close(0)
+
+
+@pytest.mark.parametrize("byte", [20, 37, 47, 48, 60])
+@pytest.mark.parametrize("kept", [0, 3, 5])
+def test_a_cut_behind_an_entry_that_has_changed_is_refused(
+    tmp_path: Path, kept: int, byte: int
+) -> None:
+    """Its place and chain value go into the mark: the next start would take it for right."""
+    ledger = open_small(tmp_path)
+    append(ledger, BODIES)
+    ledger.save_mark(4)
+    path, at, _ = place(ledger, kept)
+    flip(path, at + byte)
+    before = files_of(tmp_path)
+    with pytest.raises(DamagedError) as found:
+        ledger.truncate(kept + 1)
+    assert found.value.path == path
+    assert files_of(tmp_path) == before
+    assert ledger.end_index == 9
+    crash(ledger)
 
 
 def test_a_cut_of_units_that_are_only_in_memory(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Each of these rules was broken by a mutant that no other quick test noticed (doc
 """
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,6 +247,7 @@ def interrupted(folder: Path, calls: int) -> bool:
         SimpleNamespace(send=nothing),  # type: ignore[arg-type]
         Timers(nothing),
         step=heard.append,
+        settle=nothing,
         on_seeded=heard.append,
     )
     disk.left = calls
@@ -259,3 +261,53 @@ def interrupted(folder: Path, calls: int) -> bool:
         return False
     finally:
         disk.close_all()
+
+
+def test_a_seed_waits_for_the_snapshot_that_is_being_written(tmp_path: Path) -> None:
+    """Two at once would take each other's half done files for litter."""
+    store, order = opened(tmp_path), list[str]()
+    save = store.snapshots.save
+    store.snapshots.save = lambda snapshot: (order.append("kept"), save(snapshot))  # type: ignore[method-assign,assign]
+    seeding = Seeding(
+        N0,
+        SimpleNamespace(term=5, wants_seed=lambda _: True),  # type: ignore[arg-type]
+        store,
+        SimpleNamespace(settle=nothing, cut=nothing),  # type: ignore[arg-type]
+        SimpleNamespace(send=nothing),  # type: ignore[arg-type]
+        Timers(nothing),
+        step=nothing,
+        settle=lambda: order.append("waited"),
+        on_seeded=nothing,
+    )
+    seeding.take(seed(0), b"abcdef")
+    assert order == ["waited", "kept"]
+    store.close(None)
+
+
+async def test_a_snapshot_on_its_way_to_the_disk_is_waited_for(tmp_path: Path) -> None:
+    store, go_on, order = opened(tmp_path), threading.Event(), list[str]()
+
+    def slow(snapshot: Snapshot) -> None:
+        go_on.wait(10)
+        order.append(f"kept {snapshot.index}")
+
+    store.snapshots.save = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as threads:
+        upkeep = Upkeep(
+            store,
+            SimpleNamespace(),  # type: ignore[arg-type]
+            SimpleNamespace(synced=9),  # type: ignore[arg-type]
+            Timers(nothing),
+            threads,
+            step=nothing,
+            stop=nothing,
+        )
+        upkeep.settle()
+        saving = asyncio.create_task(upkeep.save_snapshot(Snapshot(7, 1, b"", complete=True)))
+        await asyncio.sleep(0)
+        threading.Timer(0.05, go_on.set).start()
+        upkeep.settle()
+        assert order == ["kept 7"]
+        await saving
+        upkeep.settle()
+    store.close(None)
