@@ -110,7 +110,8 @@ CASES = [
         id="a sync from before a cut counts",
     ),
     pytest.param(
-        Dispatcher, "committed", show_what_is_written, {"applied_is_committed"},
+        # As messages that a reader gets too early, or as topics that nobody has made yet.
+        Dispatcher, "committed", show_what_is_written, {"applied_is_committed", "equal_metadata"},
         id="show what is not committed",
     ),
     pytest.param(
