@@ -86,7 +86,7 @@ ended_early() {
 wait_registered() {
     "$python" -P "$root/bin/cluster.py" wait "$HOST:$NAMESRV_PORT" "$@" &
     watcher=$!
-    while [ -n "$(command_line "$watcher")" ]; do
+    until has_ended "$watcher"; do
         if ended_early; then
             describe "$name"
             warn "$name ended during the start. Its last words:"

@@ -169,3 +169,23 @@ def test_nor_is_it_gone(proc: Path, process: MakeProcess) -> None:
     cmdline.unlink()
     cmdline.parent.rename(proc / "other")
     assert sh.call(f"wait_gone 0 {pid} && echo gone", LEDGERMQ_PROC=proc).stdout == "gone\n"
+
+
+def test_a_start_that_waits_for_its_nodes_does_not_take_its_helper_for_ended(
+    tmp_path: Path,
+) -> None:
+    """Else nobody looks after the nodes any more, and a start that fails takes its whole time."""
+    looks, helper = tmp_path / "looks", sh.program(tmp_path / "python", "exec sleep 5")
+    result = sh.call(
+        f"""
+        . "$root/bin/fast-try/launch.sh"
+        HOST=localhost NAMESRV_PORT=1 python="{helper}" log="{tmp_path}"
+        command_line() {{ echo look >>"{looks}"; [ "$(wc -l <"{looks}")" -le 1 ] || echo python; }}
+        ended_early() {{ name=n0; }}
+        describe() {{ :; }}
+        give_up() {{ kill "$watcher"; exit 1; }}
+        wait_registered 1 1 G=1
+        """
+    )
+    assert result.returncode == 1
+    assert "n0 ended during the start" in result.stderr
