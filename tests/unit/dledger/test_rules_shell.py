@@ -5,6 +5,7 @@ Each of these rules was broken by a mutant that no other quick test noticed (doc
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,22 +235,29 @@ def test_a_crash_during_re_seeding_leaves_the_log_or_the_snapshot(tmp_path: Path
     assert ends == {0, 100}
 
 
-def interrupted(folder: Path, calls: int) -> bool:
-    """Re-seed on a disk that takes so many changes; whether the process ended in between."""
-    disk = MortalDisk()
-    store = opened(folder, disk)
-    heard: list[object] = []
-    seeding = Seeding(
+def receiver(
+    store: MemberStore, hear: Callable[[object], None], settle: Callable[[], None]
+) -> Seeding:
+    """The follower's side; `hear` is told of steps and of the snapshot."""
+    return Seeding(
         N0,
         SimpleNamespace(term=5, wants_seed=lambda _: True),  # type: ignore[arg-type]
         store,
         SimpleNamespace(settle=nothing, cut=nothing),  # type: ignore[arg-type]
         SimpleNamespace(send=nothing),  # type: ignore[arg-type]
         Timers(nothing),
-        step=heard.append,
-        settle=nothing,
-        on_seeded=heard.append,
+        step=hear,
+        settle=settle,
+        on_seeded=hear,
     )
+
+
+def interrupted(folder: Path, calls: int) -> bool:
+    """Re-seed on a disk that takes so many changes; whether the process ended in between."""
+    disk = MortalDisk()
+    store = opened(folder, disk)
+    heard: list[object] = []
+    seeding = receiver(store, heard.append, nothing)
     disk.left = calls
     try:
         seeding.take(seed(0), b"abcdef")
@@ -268,17 +276,7 @@ def test_a_seed_waits_for_the_snapshot_that_is_being_written(tmp_path: Path) -> 
     store, order = opened(tmp_path), list[str]()
     save = store.snapshots.save
     store.snapshots.save = lambda snapshot: (order.append("kept"), save(snapshot))  # type: ignore[method-assign,assign]
-    seeding = Seeding(
-        N0,
-        SimpleNamespace(term=5, wants_seed=lambda _: True),  # type: ignore[arg-type]
-        store,
-        SimpleNamespace(settle=nothing, cut=nothing),  # type: ignore[arg-type]
-        SimpleNamespace(send=nothing),  # type: ignore[arg-type]
-        Timers(nothing),
-        step=nothing,
-        settle=lambda: order.append("waited"),
-        on_seeded=nothing,
-    )
+    seeding = receiver(store, nothing, lambda: order.append("waited"))
     seeding.take(seed(0), b"abcdef")
     assert order == ["waited", "kept"]
     store.close(None)
