@@ -33,6 +33,7 @@ from .store.begin import Begin
 from .store.member_store import MemberStore
 from .store.recovery import term_runs
 from .store.snapshots import SnapshotStore
+from .store.walked import Walked
 from .store.zero_ahead import ZeroAhead
 from .timers import Ticker, Timers
 from .upkeep import Upkeep
@@ -85,7 +86,7 @@ class LogServer:
         self._queue: deque[Effect] = deque()
         self._running_effects = False
         self._payload = b""
-        self._entries: entry.Entries = []
+        self._entries: Walked | None = None
         self._fetched: dict[int, bytes] = {}
         self._ticker = Ticker(
             self.host.mono_ms,

@@ -8,7 +8,6 @@ import dataclasses
 import struct
 from collections.abc import Callable
 from enum import IntEnum
-from itertools import count, groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -30,6 +29,7 @@ from ledgermq.dledger.raft.messages import (
     VoteRequest,
 )
 from ledgermq.dledger.store import entry
+from ledgermq.dledger.store.walked import Walked
 from ledgermq.remoting.errors import FrameError
 from ledgermq.remoting.splitter import FrameSplitter
 
@@ -256,24 +256,22 @@ def _runs(value: list[Any]) -> tuple[tuple[int, int], ...]:
     return tuple(runs)
 
 
-def check_push(push: Push, payload: bytes) -> entry.Entries:
+def check_push(push: Push, payload: bytes) -> Walked:
     """See that the payload is exactly the entries that the message names, and return them.
 
     Raises:
         FrameError: it is not.
     """
     try:
-        found = list(entry.walk(payload))
+        found = Walked(payload)
     except entry.EntryError as e:
         raise FrameError(f"push: {e.remark}") from e
     first = push.prev_index + 1
-    indexes = [header.log_index for _, header in found]
-    if indexes != list(range(first, first + len(found))):
-        wrong, index = next(p for p in zip(indexes, count(first), strict=False) if p[0] != p[1])
-        raise FrameError(f"push carries entry {wrong} where {index} belongs")
-    runs = tuple(
-        (term, sum(1 for _ in run)) for term, run in groupby([header.term for _, header in found])
-    )
+    wrong = found.gap(first)
+    if wrong >= 0:
+        index = found[wrong][1].log_index
+        raise FrameError(f"push carries entry {index} where {first + wrong} belongs")
+    runs = found.runs()
     if runs != push.runs:
         raise FrameError(f"push announces {push.runs}, carries {runs}")
     return found

@@ -22,7 +22,7 @@ from ledgermq.dledger.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from ledgermq.dledger.store import entry
+from ledgermq.dledger.store.walked import Walked
 from ledgermq.remoting.errors import FrameError
 
 from . import codec
@@ -39,8 +39,8 @@ _OF_HEARTBEATS = Heartbeat, HeartbeatReply
 _OF_LEADERS = Heartbeat, Push, TimeoutNow, Admit, Seed
 
 
-def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> tuple[Message, entry.Entries]:
-    """What `peer` says in a frame to the member that `core` runs, and the entries that it carries.
+def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> tuple[Message, Walked | None]:
+    """What `peer` says in a frame to the member that `core` runs, and the entries of a push.
 
     Raises:
         FrameError: nothing that it may say.
@@ -53,7 +53,7 @@ def checked_message(core: RaftCore, peer: NodeId, frame: Frame) -> tuple[Message
         return message, codec.check_push(message, frame.payload)
     if isinstance(message, Seed):
         codec.check_seed(message, frame.payload)
-    return message, []
+    return message, None
 
 
 def refuse_impossible(core: RaftCore, message: Message) -> None:

@@ -22,8 +22,8 @@ _HEADER = struct.Struct(">iiqqqiIIi")
 # The header without its chainCrc: what the chain covers, in this order.
 _COVERED = struct.Struct(">iiqqqiIi")
 # Bytes before the chainCrc and where those behind it begin: together what the chain covers.
-_CHAIN_AT = 36
-_BEHIND_CHAIN = 40
+CHAIN_AT = 36
+BEHIND_CHAIN = 40
 _BLANK = struct.Struct(">ii")
 
 Buffer = bytes | bytearray | memoryview
@@ -41,10 +41,6 @@ class EntryHeader(NamedTuple):
     chain_crc: int
     body_crc: int
     body_len: int
-
-
-# Where in some bytes whole entries lie one behind the other, and their headers; of `walk`.
-Entries = list[tuple[int, EntryHeader]]
 
 
 class EntryError(PeerError):
@@ -123,42 +119,11 @@ def check_whole(data: memoryview, at: int, header: EntryHeader, chain: int) -> i
         return 0
     if crc32(data[at + HEADER_BYTES : at + size]) != body_crc:
         raise EntryError(f"entry {header.log_index}: the body's checksum differs")
-    first = crc32(data[at : at + _CHAIN_AT], chain)
-    value = crc32(data[at + _BEHIND_CHAIN : at + size], first) or 1
+    first = crc32(data[at : at + CHAIN_AT], chain)
+    value = crc32(data[at + BEHIND_CHAIN : at + size], first) or 1
     if value != chain_crc:
         raise EntryError(f"entry {header.log_index}: it does not continue the entry before it")
     return value
-
-
-def plain_run(
-    data: memoryview, found: Entries, index: int, pos: int, room: int, chain: int
-) -> tuple[int, int]:
-    """How many of these entries continue a log of ours, and the chain value behind them.
-
-    It counts up to the first one that does not: `check_whole` says why, or takes it as one of Java.
-
-    Args:
-        data: where they lie, one behind the other.
-        found: the entries.
-        index: of the first one.
-        pos: of the first one.
-        room: bytes that they may have together.
-        chain: chain value before the first one.
-    """
-    count = 0
-    for at, (_, size, log_index, _, its_pos, _, chain_crc, body_crc, _) in found:
-        end = at + size
-        room -= size
-        if log_index != index + count or its_pos != pos or room < 0:
-            break
-        if crc32(data[at + HEADER_BYTES : end]) != body_crc:
-            break
-        value = crc32(data[at + _BEHIND_CHAIN : end], crc32(data[at : at + _CHAIN_AT], chain)) or 1
-        if value != chain_crc:
-            break
-        count += 1
-        pos, chain = pos + size, value
-    return count, chain
 
 
 def walk(data: Buffer) -> Iterator[tuple[int, EntryHeader]]:

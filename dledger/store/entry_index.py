@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 UNIT_BYTES = 32
 UNITS_PER_SEGMENT = 5_242_880
-_UNIT = struct.Struct(">iqiqq")
+UNIT = struct.Struct(">iqiqq")
 # Units wait in memory so that an append costs one system call, not two.
 _BUFFER_BYTES = 64 << 10
 
@@ -57,13 +57,11 @@ class EntryIndex:
 
     def append(self, pos: int, size: int, index: int, term: int) -> None:
         """Add the unit of the next entry."""
-        self._tail[1].extend(_UNIT.pack(MAGIC, pos, size, index, term))
+        self._tail[1].extend(UNIT.pack(MAGIC, pos, size, index, term))
 
-    def extend(self, headers: Sequence[EntryHeader]) -> None:
-        """Add the units of the next entries."""
-        pack = _UNIT.pack
-        units = [pack(MAGIC, pos, size, i, term) for _, size, i, term, pos, *_ in headers]
-        self._tail[1].extend(b"".join(units))
+    def extend(self, units: bytes) -> None:
+        """Add the units of the next entries, as `Walked.units` makes them."""
+        self._tail[1].extend(units)
 
     @property
     def needs_flush(self) -> bool:
@@ -113,7 +111,7 @@ class EntryIndex:
             data = self.segments.read(index * UNIT_BYTES, UNIT_BYTES)
         if len(data) < UNIT_BYTES:
             return None
-        magic, pos, size, found, term = _UNIT.unpack(data)
+        magic, pos, size, found, term = UNIT.unpack(data)
         if magic != MAGIC or found != index:
             return None
         return IndexUnit(pos, size, index, term)
@@ -127,7 +125,7 @@ class EntryIndex:
         at = 0
         while at < len(headers):
             units = self._units(headers[at].log_index, len(headers) - at)
-            for header, unit in zip(headers[at:], _UNIT.iter_unpack(units), strict=False):
+            for header, unit in zip(headers[at:], UNIT.iter_unpack(units), strict=False):
                 if unit != (MAGIC, header.pos, header.size, header.log_index, header.term):
                     raise self.damage(header.log_index)
                 at += 1

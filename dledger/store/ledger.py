@@ -23,6 +23,7 @@ from .hard_state import Mark, MarkFile
 from .segments import Segments
 from .staging import StagedLog
 from .tail_cache import TailCache
+from .walked import Walked
 from .zero_ahead import ZeroAhead
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Ledger(StagedLog):
 
     # --- the follower's appends ---------------------------------------------------------------
 
-    def append_copied(self, data: bytes, first: int, found: entry.Entries | None = None) -> None:
+    def append_copied(self, data: bytes, first: int, found: Walked | None = None) -> None:
         """Append the leader's entries from index `first` on; earlier ones are skipped.
 
         Args:
@@ -111,10 +112,11 @@ class Ledger(StagedLog):
         """
         try:
             if found is None:
-                found = list(entry.walk(data))
-            if found and found[0][1].log_index < first:
-                found = [(at, header) for at, header in found if header.log_index >= first]
-            self.stage_copies(memoryview(data), found)
+                found = Walked(data)
+            known = 0
+            while known < len(found) and found[known][1].log_index < first:
+                known += 1
+            self.stage_copies(found, known)
         except entry.EntryError:
             self.drop_staged()
             raise

@@ -8,6 +8,7 @@ from .entry_index import EntryIndex
 from .hard_state import Mark
 from .reading import LogReader
 from .segments import Segments
+from .walked import Walked
 
 
 class StagedLog(LogReader):
@@ -89,33 +90,32 @@ class StagedLog(LogReader):
             self._writes.append((self._pending_start, b"".join(self._pending)))
             self._pending = []
 
-    def stage_copies(self, data: memoryview, found: entry.Entries) -> None:
-        """`stage_copy` of entries that lie in `data` one behind the other.
+    def stage_copies(self, found: Walked, n: int = 0) -> None:
+        """`stage_copy` of the entries from number `n` on.
 
         Raises:
             EntryError: one does not continue this log; those before it stay staged.
         """
-        done = 0
-        while done < len(found):
-            done += self._stage_run(data, found[done:])
-            if done < len(found):
+        while n < len(found):
+            n += self._stage_run(found, n)
+            if n < len(found):
                 # Of another file, of Java, or wrong.
-                self.stage_copy(data, *found[done])
-                done += 1
+                self.stage_copy(memoryview(found.data), *found[n])
+                n += 1
 
-    def _stage_run(self, data: memoryview, found: entry.Entries) -> int:
-        """Stage the first of these entries, as many as are plainly right; how many."""
+    def _stage_run(self, found: Walked, n: int) -> int:
+        """Stage the entries from number `n` on, as many as are plainly right; how many."""
         pos = self._staged_pos
         room = self.data.segment_bytes - pos % self.data.segment_bytes - entry.BLANK_BYTES
-        count, chain = entry.plain_run(data, found, self._staged + 1, pos, room, self._staged_chain)
+        count, chain = found.plain_run(n, self._staged + 1, pos, room, self._staged_chain)
         if not count:
             return 0
-        begin, (last, header) = found[0][0], found[count - 1]
+        begin, (last, header) = found[n][0], found[n + count - 1]
         self._reserved = (-1, 0)
         if not self._pending:
             self._pending_start = pos
-        self._pending.append(data[begin : last + header.size])
-        self.index.extend([header for _, header in found[:count]])
+        self._pending.append(memoryview(found.data)[begin : last + header.size])
+        self.index.extend(found.units(n, count))
         self._staged += count
         self._staged_pos, self._staged_chain = header.pos + header.size, chain
         return count

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ledgermq.dledger.store import entry
 from ledgermq.dledger.store.ledger import Ledger
+from ledgermq.dledger.store.walked import Walked
 from tests.support.fuzz import fuzzing
 from tests.unit.dledger.logs import SEGMENT_BYTES, append, copied, crash, entries, open_small
 
@@ -23,7 +24,7 @@ def one_by_one(ledger: Ledger, data: bytes) -> None:
 
 
 def in_one_go(ledger: Ledger, data: bytes) -> None:
-    ledger.stage_copies(memoryview(data), list(entry.walk(data)))
+    ledger.stage_copies(Walked(data))
 
 
 def outcome(folder: Path, before: bytes, data: bytes, take: object) -> tuple[object, ...]:
@@ -105,7 +106,7 @@ def test_a_push_that_begins_before_the_end_adds_what_is_new(tmp_path: Path, skip
     if skipped:
         follower.append_copied(copied(leader, 0, skipped - 1), 0)
     data = copied(leader, 0, 5)
-    follower.append_copied(data, skipped, list(entry.walk(data)))
+    follower.append_copied(data, skipped, Walked(data))
     assert entries(follower) == entries(leader)
     crash(leader)
     crash(follower)

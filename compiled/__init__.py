@@ -1,0 +1,61 @@
+"""Compiled twins of a few functions of the hot path, for those who build them: docs/compiled.md.
+
+A twin has the name, the arguments and the results of its pure function, which always works and is
+the default. `LEDGERMQ_PURE=1` leaves the twins alone.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import NamedTuple, TypeVar
+
+log = logging.getLogger(__name__)
+
+# What the compiled modules must say of themselves: raised with every change of what a twin takes or
+# gives, so that those of an older build are left alone.
+INTERFACE = 1
+
+T = TypeVar("T")
+
+
+class Pair(NamedTuple):
+    """A pure function or class, and the twin that stands for it."""
+
+    pure: object
+    twin: object
+
+
+PAIRS: list[Pair] = []
+
+
+def twin_in(module: str) -> Callable[[T], T]:
+    """A decorator that puts the twin of the same name in the place of a pure function or class.
+
+    Args:
+        module: name of the compiled module beside this one.
+    """
+
+    def choose(pure: T) -> T:
+        name: str = getattr(pure, "__name__", "")
+        twin: T | None = getattr(_load(module), name, None)
+        if twin is None:
+            return pure
+        PAIRS.append(Pair(pure, twin))
+        return twin
+
+    return choose
+
+
+def _load(module: str) -> ModuleType | None:
+    if os.environ.get("LEDGERMQ_PURE", "") not in ("", "0"):
+        return None
+    try:
+        found = import_module(f"{__name__}.{module}")
+    except ImportError:
+        return None
+    if getattr(found, "INTERFACE", None) != INTERFACE:
+        log.warning("%s is of another version and not used: build it again", found.__file__)
+        return None
+    return found
