@@ -26,10 +26,10 @@ from .keeper import Keeper
 from .placed import PlacedRecord, PlacedRecords
 from .queue_builder import QueueBuilder
 from .queue_mark import QueueMark
+from .queue_runs import QueueRuns, runs_of
 from .queue_snapshot import Progress, decode_payload
 from .queue_table import ConsumeQueues
 from .rebuild import Rebuild
-from .tags_codes import is_queued
 
 log = logging.getLogger(__name__)
 
@@ -272,46 +272,54 @@ class Dispatcher:
         return False
 
     def _apply_placed(self, placed: list[PlacedRecord], term: int, arrivals: Arrivals) -> None:
-        """Apply records between which the metadata does not change; `term` is the last one's."""
-        if not placed:
-            return
-        for queue, codes in self._builder.place_all(placed).items():
+        """Apply records between which the metadata does not change; all are of `term`."""
+        while placed:
+            runs, count = runs_of(placed, term)
+            self._apply_runs(runs, arrivals)
+            placed = placed[count:]
+
+    def _apply_runs(self, runs: QueueRuns, arrivals: Arrivals) -> None:
+        for queue, codes in self._builder.place_all(runs).items():
             arrivals[queue] = arrivals.get(queue, []) + codes
         progress = self._progress
-        progress.index, progress.end_pos, progress.term = (
-            placed[-1].log_index,
-            placed[-1].end_pos,
-            term,
-        )
-        progress.store_ms = max(progress.store_ms, *[record.store_ms for record in placed])
+        progress.index, progress.end_pos, progress.term = runs.log_index, runs.end_pos, runs.term
+        progress.store_ms = max(progress.store_ms, runs.store_ms)
 
     def _apply(self, data: bytes, arrivals: Arrivals) -> None:
-        progress = self._progress
-        placed: list[PlacedRecord] = []
-        index, term = progress.index, progress.term
-        for at, header in entry.walk(data):
-            index += 1
-            if header.log_index != index:
-                raise StorageError(f"entry {header.log_index} after {index - 1}")
-            begin = at + entry.HEADER_BYTES
-            peek = peek_record(data, begin)
-            if peek.size > header.body_len:
-                raise StorageError(f"entry {index}: its record leaves it")
-            if peek.topic != _INTERNAL and is_queued(peek.sys_flag):
-                placed.append(self._builder.placed(header, peek))
-                term = header.term
-                continue
-            self._apply_placed(placed, term, arrivals)
-            placed = []
-            if peek.topic == _INTERNAL:
-                record = data[begin : at + header.size]
-                if self._keeper.deleted and self._must_wait(record):
+        at = 0
+        while at < len(data):
+            found = self._builder.read_runs(data, at, self.applied + 1)
+            if found is None:
+                if not self._apply_one(data, at, arrivals):
                     return
-                self._apply_internal(header, peek, record)
-            progress.index, progress.term = index, header.term
-            progress.end_pos = header.pos + header.size
-            progress.store_ms = max(progress.store_ms, peek.store_timestamp_ms)
-        self._apply_placed(placed, term, arrivals)
+                at += entry.decode(data, at).size
+            else:
+                runs, at = found
+                self._apply_runs(runs, arrivals)
+
+    def _apply_one(self, data: bytes, at: int, arrivals: Arrivals) -> bool:
+        """Apply the entry at byte `at`, whatever it is; False: it must wait."""
+        progress, index = self._progress, self.applied + 1
+        _, header = next(entry.walk(data, at))
+        if header.log_index != index:
+            raise StorageError(f"entry {header.log_index} after {index - 1}")
+        begin = at + entry.HEADER_BYTES
+        peek = peek_record(data, begin)
+        if peek.size > header.body_len:
+            raise StorageError(f"entry {index}: its record leaves it")
+        if peek.topic == _INTERNAL:
+            record = data[begin : at + header.size]
+            if self._keeper.deleted and self._must_wait(record):
+                return False
+            self._apply_internal(header, peek, record)
+        else:
+            placed = self._builder.place(header, peek)
+            if placed is not None:
+                arrivals.setdefault(placed[:2], []).append(placed[2])
+        progress.index, progress.term = index, header.term
+        progress.end_pos = header.pos + header.size
+        progress.store_ms = max(progress.store_ms, peek.store_timestamp_ms)
+        return True
 
     def _apply_internal(self, header: entry.EntryHeader, peek: RecordPeek, record: bytes) -> None:
         if self._builder.place(header, peek) is None:

@@ -6,8 +6,8 @@ from ledgermq.dledger.store import entry
 from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message_record import RecordPeek
 
-from .consume_queue import ConsumeQueue, pack_unit
-from .placed import PlacedRecord
+from .consume_queue import ConsumeQueue
+from .queue_runs import QueueKey, QueueRuns, read_runs
 from .queue_table import ConsumeQueues, QueueRow
 from .tags_codes import TagsCodes, is_queued
 
@@ -51,48 +51,25 @@ class QueueBuilder:
         self._queues.append(queue, header.pos + entry.HEADER_BYTES, peek.size, code)
         return topic, peek.queue_id, code
 
-    def placed(self, header: entry.EntryHeader, peek: RecordPeek) -> PlacedRecord:
-        """What `place_all` takes, of a record that has a queue."""
-        offset = header.pos + entry.HEADER_BYTES
-        code = self._codes.of(peek.properties)
-        return PlacedRecord(
-            header.log_index,
-            header.pos + header.size,
-            peek.store_timestamp_ms,
-            (peek.topic.decode(), peek.queue_id),
-            peek.queue_offset,
-            code,
-            pack_unit(offset, peek.size, code),
-        )
+    def read_runs(self, data: bytes, at: int, log_index: int) -> tuple[QueueRuns, int] | None:
+        """See `queue_runs.read_runs`."""
+        return read_runs(data, at, log_index, self._codes)
 
-    def place_all(self, placed: list[PlacedRecord]) -> dict[tuple[str, int], list[int]]:
-        """Add the units of records between which the metadata does not change.
+    def place_all(self, runs: QueueRuns) -> dict[QueueKey, list[int]]:
+        """Add the units of messages between which the metadata does not change.
 
         Returns:
             The tags codes of the messages that arrived, by queue.
 
         Raises:
-            StorageError: a record's queue offset is not the queue's next.
+            StorageError: a message's queue offset is not the queue's next.
         """
-        by_queue: dict[tuple[str, int], list[PlacedRecord]] = {}
-        for record in placed:
-            records = by_queue.get(record.queue)
-            if records is None:
-                by_queue[record.queue] = [record]
-            else:
-                records.append(record)
-        arrivals: dict[tuple[str, int], list[int]] = {}
-        for key, records in by_queue.items():
-            first, count = records[0], len(records)
-            queue = self._queue_at(first.log_index, *key, first.queue_offset)
-            if queue is None:
-                continue
-            end = first.queue_offset + count
-            for record, offset in zip(records, range(first.queue_offset, end), strict=True):
-                if record.queue_offset != offset:
-                    raise _gap(record.log_index, *key, offset, record.queue_offset)
-            self._queues.append_packed(queue, b"".join([r.unit for r in records]), count)
-            arrivals[key] = [r.tags_code for r in records]
+        arrivals: dict[QueueKey, list[int]] = {}
+        for key, run in runs.runs.items():
+            queue = self._queue_at(run.log_index, *key, run.queue_offset)
+            if queue is not None:
+                self._queues.append_packed(queue, run.units, len(run.tags_codes))
+                arrivals[key] = run.tags_codes
         return arrivals
 
     def tags_code(self, properties: bytes) -> int:

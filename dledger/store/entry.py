@@ -126,13 +126,13 @@ def check_whole(data: memoryview, at: int, header: EntryHeader, chain: int) -> i
     return value
 
 
-def walk(data: Buffer) -> Iterator[tuple[int, EntryHeader]]:
-    """(offset in data, header) of consecutive whole entries.
+def walk(data: Buffer, at: int = 0) -> Iterator[tuple[int, EntryHeader]]:
+    """(offset in data, header) of consecutive whole entries, from `at` on.
 
     Raises:
         EntryError: data ends inside an entry.
     """
-    at, end = 0, len(data)
+    end = len(data)
     unpack, make = _HEADER.unpack_from, EntryHeader._make
     while at + HEADER_BYTES <= end:
         header = make(unpack(data, at))
