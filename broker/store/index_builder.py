@@ -5,6 +5,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 
+from ledgermq.compiled import twin_in
 from ledgermq.dledger.errors import DamagedError
 
 from .index_file import (
@@ -18,16 +19,14 @@ from .index_file import (
     Search,
     follow,
 )
+from .record_keys import HashedKey
 
-_PAGE_SLOTS = 1024
+# A twin knows it too.
+PAGE_SLOTS = 1024
 # Dirty pages are written in one piece with the clean ones between them, up to so many.
 _MAX_GAP_PAGES = 16
 _MAX_RUN_PAGES = 256
 _LOAD_BYTES = 1 << 20
-
-
-# A key of a record: hash, physical offset, store time in ms since 1970.
-HashedKey = tuple[int, int, int]
 
 
 class _Slots:
@@ -42,7 +41,7 @@ class _Slots:
     def __init__(self, count: int) -> None:
         self._memory = mmap.mmap(-1, count * SLOT_BYTES)
         self.numbers = memoryview(self._memory).cast("i")
-        self.dirty = bytearray(-(-count // _PAGE_SLOTS))
+        self.dirty = bytearray(-(-count // PAGE_SLOTS))
 
     def load(self, file: IndexFile, count: int) -> None:
         """Take over a file with so many entries; may wait for the disk."""
@@ -64,16 +63,46 @@ class _Slots:
                 if near < 0:
                     break
                 end = near + 1
-            block = array("i", self.numbers[page * _PAGE_SLOTS : end * _PAGE_SLOTS].tobytes())
+            block = array("i", self.numbers[page * PAGE_SLOTS : end * PAGE_SLOTS].tobytes())
             if sys.byteorder == "little":
                 block.byteswap()
-            yield page * _PAGE_SLOTS, block.tobytes()
+            yield page * PAGE_SLOTS, block.tobytes()
             page = self.dirty.find(1, end)
 
     def close(self) -> None:
         """Give the memory back."""
         self.numbers.release()
         self._memory.close()
+
+
+@twin_in("_record_keys")
+def chained(
+    keys: Sequence[HashedKey], numbers: memoryview, dirty: bytearray, number: int, begin_ms: int
+) -> tuple[bytes, int]:
+    """The entries of keys, put at the heads of their chains, and how many slots were empty before.
+
+    Args:
+        keys: in the order of the log.
+        numbers: the slots, i32 each; changed.
+        dirty: pages of slots that have changed; changed.
+        number: of the first entry.
+        begin_ms: begin time of the file.
+    """
+    slots, used = len(numbers), 0
+    pack, entries = ENTRY.pack, []
+    for key_hash, offset, store_ms in keys:
+        slot = key_hash % slots
+        before = numbers[slot]
+        if before == 0:
+            used += 1
+        numbers[slot] = number
+        dirty[slot // PAGE_SLOTS] = 1
+        seconds = (store_ms - begin_ms) // 1000 if store_ms > begin_ms > 0 else 0
+        entries.append(
+            pack(key_hash, offset, seconds if seconds < MAX_SECONDS else MAX_SECONDS, before)
+        )
+        number += 1
+    return b"".join(entries), used
 
 
 class IndexBuilder:
@@ -123,25 +152,16 @@ class IndexBuilder:
         if header.next_entry == 1:
             _, begin_pos, begin_ms = keys[0]
             header = header._replace(begin_pos=begin_pos, begin_ms=begin_ms)
-        number, used, begin_ms = header.next_entry, header.used_slots, header.begin_ms
-        slots, numbers, dirty = self._shape.slots, self._slots.numbers, self._slots.dirty
-        pack, entries = ENTRY.pack, []
-        for key_hash, offset, store_ms in keys:
-            slot = key_hash % slots
-            before = numbers[slot]
-            if before == 0:
-                used += 1
-            numbers[slot] = number
-            dirty[slot // _PAGE_SLOTS] = 1
-            seconds = (store_ms - begin_ms) // 1000 if store_ms > begin_ms > 0 else 0
-            entries.append(
-                pack(key_hash, offset, seconds if seconds < MAX_SECONDS else MAX_SECONDS, before)
-            )
-            number += 1
-        self._waiting += b"".join(entries)
+        entries, used = chained(
+            keys, self._slots.numbers, self._slots.dirty, header.next_entry, header.begin_ms
+        )
+        self._waiting += entries
         _, end_pos, end_ms = keys[-1]
         self.header = header._replace(
-            end_ms=end_ms, end_pos=end_pos, used_slots=used, next_entry=number
+            end_ms=end_ms,
+            end_pos=end_pos,
+            used_slots=header.used_slots + used,
+            next_entry=header.next_entry + len(keys),
         )
 
     def write(self) -> None:

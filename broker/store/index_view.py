@@ -5,18 +5,14 @@ A query first waits, within reason, until everything is indexed that was visible
 
 import asyncio
 import logging
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from ledgermq.broker.topics import INTERNAL_TOPIC
 from ledgermq.remoting.errors import LedgerMQError
-from ledgermq.remoting.message_record import MAGIC_V1, RecordError, peek_record
-from ledgermq.remoting.message_types import SysFlag
 
-from .index_keys import is_indexed, keys_of
 from .key_index import Found, KeyIndex
+from .record_keys import Place, keys_in
 
 log = logging.getLogger(__name__)
 
@@ -33,22 +29,17 @@ _REST = 8.0
 _LATE_BYTES = 256 << 20
 _REST_LATE = 2.0
 
-_INTERNAL_TOPIC = INTERNAL_TOPIC.encode()
-# Magic, system flag, store time, body size of a record with IPv4 hosts.
-_V4 = struct.Struct(">4xI28xi16xq20xi")
-_V6_FLAGS = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
-
 
 class Records(NamedTuple):
     """Some records of a log.
 
     Attributes:
         data: in which they lie.
-        places: physical offset of each, where it begins in `data`, and where it ends.
+        places: of each.
     """
 
     data: bytes = b""
-    places: Sequence[tuple[int, int, int]] = ()
+    places: Sequence[Place] = ()
 
 
 class Feed(Protocol):
@@ -216,7 +207,9 @@ class IndexView:
         """
         for path, begin, end in self.index.gaps(self._feed.begin_pos):
             records, _ = await self._feed.records(begin, end)
-            if any(_has_keys(records.data, *place) for place in records.places):
+            data, places = records
+            starts = range(0, len(places), _SLICE_RECORDS)
+            if any(keys_in(data, places[at : at + _SLICE_RECORDS]).keys for at in starts):
                 log.warning("before %s a file of the key index is missing", path)
                 self.index.broken = path
                 return
@@ -271,39 +264,8 @@ class IndexView:
             rest_s = spent_s * (_REST_LATE if is_late else _REST)
             await asyncio.sleep(0 if self._hurry.is_set() else rest_s)
 
-    def _put_slice(self, data: bytes, places: Sequence[tuple[int, int, int]]) -> None:
-        put = self.index.put
-        for offset, begin, end in places:
-            try:
-                topic, properties, sys_flag, store_ms = _parts(data, begin, end)
-                if topic != _INTERNAL_TOPIC:
-                    put(topic.decode(), properties, sys_flag, offset, store_ms)
-            except (RecordError, UnicodeDecodeError) as e:
-                log.warning("the record at %d is not indexed: %s", offset, e)
-
-
-def _has_keys(data: bytes, _offset: int, begin: int, end: int) -> bool:
-    try:
-        topic, properties, sys_flag, _ = _parts(data, begin, end)
-    except RecordError:
-        return False
-    return topic != _INTERNAL_TOPIC and is_indexed(sys_flag) and bool(keys_of(properties))
-
-
-def _parts(data: bytes, begin: int, end: int) -> tuple[bytes, bytes, int, int]:
-    """Topic, properties, system flag and store time of the record that lies there.
-
-    Raises:
-        RecordError: this is no record.
-    """
-    if begin + _V4.size < end:
-        magic, sys_flag, store_ms, body_size = _V4.unpack_from(data, begin)
-        topic_at = begin + _V4.size + body_size + 1
-        if magic == MAGIC_V1 and not sys_flag & _V6_FLAGS and body_size >= 0 and topic_at <= end:
-            # The way of nearly all records, twice as fast.
-            topic_end = topic_at + data[topic_at - 1]
-            properties_at = topic_end + 2
-            if properties_at + int.from_bytes(data[topic_end:properties_at]) == end:
-                return data[topic_at:topic_end], data[properties_at:end], sys_flag, store_ms
-    peek = peek_record(data[begin:end])
-    return peek.topic, peek.properties, peek.sys_flag, peek.store_timestamp_ms
+    def _put_slice(self, data: bytes, places: Sequence[Place]) -> None:
+        found = keys_in(data, places)
+        for offset in found.unreadable:
+            log.warning("the record at %d cannot be read and is not indexed", offset)
+        self.index.put(found.keys, places[-1][0])

@@ -16,24 +16,19 @@ from typing import NamedTuple, TypeVar
 from ledgermq.dledger.disk import Disk, ensure_folder
 from ledgermq.dledger.errors import DamagedError, DiskFullError
 from ledgermq.remoting.errors import StorageError
-from ledgermq.remoting.message_properties import HASH_BLOCK_CHARS, java_hash, java_hash_blocks
 
-from .index_builder import HashedKey, IndexBuilder
+from .index_builder import IndexBuilder
 from .index_file import Header, IndexFile, Search, Shape
-from .index_keys import index_hash, is_indexed, key_hash, keys_of
+from .index_keys import key_hash
 from .index_recovery import NAME_CHARS, Held, open_files, remove_from, settle
+from .record_keys import HashedKey
 
 log = logging.getLogger(__name__)
 
 # Entries in memory, 20 bytes each, beyond which nothing should be put before a flush.
 _MAX_WAITING = 1 << 16
 _LINK_KEYS = 256
-_MAX_TOPICS = 10_000
 _MAX_NAME_MS = 253_402_214_400_000  # the end of year 9999
-_WORD = 0xFFFF_FFFF
-_SIGN = 0x8000_0000
-# 31 to the power of each length of a key that fits into one block, as hashes count.
-_FACTORS = [pow(31, length, 1 << 32) for length in range(HASH_BLOCK_CHARS + 1)]
 T = TypeVar("T")
 
 
@@ -76,9 +71,8 @@ class KeyIndex:
         # Highest physical offset put. What is not above it is in the index already.
         self._last_pos = -1
         self._last_name = ""
-        # Keys whose hash is not known yet: (hash of "topic#", key, physical offset, store time).
-        self._keys: list[tuple[int, bytes, int, int]] = []
-        self._prefixes: dict[str, int] = {}
+        # Keys that are in no chain yet.
+        self._keys: list[HashedKey] = []
         # Held while files are written, removed, or changed for another.
         self._lock = asyncio.Lock()
 
@@ -178,34 +172,21 @@ class KeyIndex:
 
     # --- adding -------------------------------------------------------------------------------
 
-    def put(
-        self, topic: str, properties: bytes, sys_flag: int, physical_offset: int, store_ms: int
-    ) -> None:
-        """Index a record; one that is there already is skipped.
+    def put(self, keys: list[HashedKey], last_offset: int) -> None:
+        """Add the keys of records; those that are there already are skipped.
 
         Records come in the order of the log. Memory only: while `is_full`, `flush` first.
+
+        Args:
+            keys: in the order of the log.
+            last_offset: physical offset of the last of the records.
         """
-        if physical_offset <= self._last_pos:
-            return
-        self._last_pos = physical_offset
-        if not is_indexed(sys_flag):
-            return
-        keys = keys_of(properties)
-        if not keys:
-            return
-        prefix = self._prefixes.get(topic)
-        if prefix is None:
-            prefix = self._prefix(topic)
-        for key in keys:
-            self._keys.append((prefix, key, physical_offset, store_ms))
+        if keys and keys[0][1] <= self._last_pos:
+            keys = [key for key in keys if key[1] > self._last_pos]
+        self._last_pos = max(self._last_pos, last_offset)
+        self._keys += keys
         if len(self._keys) >= _LINK_KEYS and not self._lock.locked():
             self._link()
-
-    def _prefix(self, topic: str) -> int:
-        if len(self._prefixes) >= _MAX_TOPICS:
-            self._prefixes.clear()
-        prefix = self._prefixes[topic] = java_hash(f"{topic}#") & _WORD
-        return prefix
 
     @property
     def is_full(self) -> bool:
@@ -222,14 +203,14 @@ class KeyIndex:
         """Store time of the oldest record in the file that grows; None: no file grows."""
         if self._builder is not None and self._builder.header.begin_ms:
             return self._builder.header.begin_ms
-        return self._keys[0][3] if self._keys else None
+        return self._keys[0][2] if self._keys else None
 
     def _link(self) -> None:
         """Chain what was put, as far as the file has room."""
         if self._builder is None or not self._keys:
             return
         keys = self._keys[: self._builder.room]
-        self._builder.link(_hashed(keys))
+        self._builder.link(keys)
         del self._keys[: len(keys)]
 
     async def _link_all(self) -> None:
@@ -238,7 +219,7 @@ class KeyIndex:
         while self._keys:
             if self._builder is not None:
                 await self._seal(self._builder)
-            self._builder = await self._begin_file(self._keys[0][3])
+            self._builder = await self._begin_file(self._keys[0][2])
             self._link()
 
     async def _seal(self, builder: IndexBuilder) -> None:
@@ -365,25 +346,3 @@ class KeyIndex:
         if self.broken is None or file.path < self.broken:
             log.warning("the key index is incomplete until it is made again: %s", error)
             self.broken = file.path
-
-
-def _hashed(keys: list[tuple[int, bytes, int, int]]) -> list[HashedKey]:
-    """(hash, physical offset, store time) of each key."""
-    short = [
-        key.rjust(HASH_BLOCK_CHARS, b"\0")
-        for _, key, _, _ in keys
-        if len(key) <= HASH_BLOCK_CHARS and key.isascii()
-    ]
-    of_short = iter(java_hash_blocks(b"".join(short)))
-    hashed: list[HashedKey] = []
-    for prefix, key, offset, store_ms in keys:
-        if len(key) <= HASH_BLOCK_CHARS and key.isascii():
-            value = (prefix * _FACTORS[len(key)] + next(of_short)) & _WORD
-        else:
-            text = key.decode(errors="replace")
-            units = len(text.encode("utf-16-le")) // 2
-            value = (prefix * pow(31, units, 1 << 32) + java_hash(text)) & _WORD
-        if value >= _SIGN:
-            value = index_hash(value - (1 << 32))
-        hashed.append((value, offset, store_ms))
-    return hashed

@@ -10,6 +10,7 @@ import pytest
 from ledgermq.broker.features.query import QueryService, register
 from ledgermq.broker.store.index_file import IndexFile, Shape
 from ledgermq.broker.store.key_index import Found, KeyIndex
+from ledgermq.broker.store.record_keys import keys_in
 from ledgermq.dledger.disk import OsDisk
 from ledgermq.remoting.command import RemotingCommand
 from ledgermq.remoting.connection import Connection
@@ -42,11 +43,9 @@ def shape(store: str) -> Shape:
 
 def put_all(index: KeyIndex, store: str, begin_pos: int = 0) -> None:
     for content, at, offset in records(store):
-        peek = peek_record(content, at)
         if offset >= begin_pos:
-            index.put(
-                peek.topic.decode(), peek.properties, peek.sys_flag, offset, peek.store_timestamp_ms
-            )
+            place = (offset, at, at + peek_record(content, at).size)
+            index.put(keys_in(content, [place]).keys, offset)
 
 
 @pytest.mark.parametrize("store", STORES)

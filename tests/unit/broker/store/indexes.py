@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from ledgermq.broker.store.index_keys import keys_of
 from ledgermq.broker.store.key_index import KeyIndex
+from ledgermq.broker.store.record_keys import keys_in
 from ledgermq.dledger.disk import OsDisk
+from ledgermq.remoting.message_record import encode_record
 
 SLOTS, ENTRIES = 7, 20
 FIRST_MS = 1_700_000_000_000
@@ -98,7 +100,25 @@ def open_index(
 
 def put(index: KeyIndex, row: Row, sys_flag: int = 0) -> None:
     """Put one record."""
-    index.put(row.topic, row.properties, sys_flag, row.offset, row.store_ms)
+    data = encode_record(
+        topic=row.topic.encode(),
+        queue_id=0,
+        flag=0,
+        queue_offset=0,
+        physical_offset=row.offset,
+        sys_flag=sys_flag,
+        born_timestamp_ms=row.store_ms,
+        born_host=bytes(8),
+        store_timestamp_ms=row.store_ms,
+        store_host=bytes(8),
+        reconsume_times=0,
+        prepared_transaction_offset=0,
+        body=b"",
+        properties=row.properties,
+    )
+    found = keys_in(data, [(row.offset, 0, len(data))])
+    assert not found.unreadable
+    index.put(found.keys, row.offset)
 
 
 async def put_from(index: KeyIndex, log: list[Row], position: int) -> None:
