@@ -12,6 +12,8 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from ledgermq.compiled import twin_in
+
 from .codes import ResponseCode
 from .errors import PeerError
 from .message_batch import MAX_PROPERTIES_BYTES
@@ -85,6 +87,7 @@ class _Layout(NamedTuple):
     end: int
 
 
+@twin_in("_record")
 def encode_record(
     *,
     topic: bytes,
@@ -113,10 +116,7 @@ def encode_record(
     """
     topic_size, properties_size, body_size = len(topic), len(properties), len(body)
     if properties_size > MAX_PROPERTIES_BYTES or topic_size > MAX_TOPIC_BYTES:
-        raise RecordError(
-            f"topic of {topic_size} bytes or properties of {properties_size} are over 32767",
-            ResponseCode.MESSAGE_ILLEGAL,
-        )
+        raise too_long(topic_size, properties_size)
     if topic_size <= MAX_TOPIC_V1_BYTES:
         magic, topic_prefix = MAGIC_V1, topic_size.to_bytes()
     else:
@@ -143,7 +143,20 @@ def encode_record(
             (fixed, body, topic_prefix, topic, _SHORT.pack(properties_size), properties)
         )
     except struct.error as e:
-        raise RecordError(f"a field is out of range: {e}", ResponseCode.MESSAGE_ILLEGAL) from e
+        raise out_of_range(str(e)) from e
+
+
+def too_long(topic_bytes: int, properties_bytes: int) -> RecordError:
+    """Why a record of so many bytes cannot be."""
+    return RecordError(
+        f"topic of {topic_bytes} bytes or properties of {properties_bytes} are over 32767",
+        ResponseCode.MESSAGE_ILLEGAL,
+    )
+
+
+def out_of_range(what: str) -> RecordError:
+    """Why a record of such numbers cannot be."""
+    return RecordError(f"a field is out of range: {what}", ResponseCode.MESSAGE_ILLEGAL)
 
 
 def _with_host_flags(sys_flag: int, born_host: bytes, store_host: bytes) -> int:

@@ -29,9 +29,7 @@ def keys_of(properties: bytes) -> list[bytes]:
     if at or properties.startswith(_KEYS):
         end = properties.find(b"\x02", at)
         text = properties[at + len(_KEYS) : end if end >= 0 else len(properties)]
-        found += text.split(b" ") if text else [text]
-        if b"" in found and text:
-            found = [key for key in found if key]
+        found += [key for key in text.split(b" ") if key] if text else [text]
     return found if b"" not in found else _keys_by_decoding(properties)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
+from ledgermq.compiled import twin_in
 from ledgermq.remoting.errors import PeerError
 
 HEADER_BYTES = 48
@@ -65,6 +66,7 @@ def chain_of(chain: int, header: EntryHeader, body: Buffer) -> int:
     return crc32(body, crc32(covered, chain)) or 1
 
 
+@twin_in("_entries")
 def encode(index: int, term: int, pos: int, body: bytes, chain: int) -> tuple[bytes, int]:
     """The header for `body` at `pos`, and the new chain value."""
     size = HEADER_BYTES + len(body)
