@@ -1,13 +1,13 @@
 """What clients append: refused by the rules that hold for every kind of log, or placed."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 
 from .config_fields import BrokerConfig
 from .metadata import Metadata
-from .placing import Placing, ignore
+from .placing import Placing
 from .record_builder import RecordBuilder
 from .stats import BrokerStats
 from .writer import AppendResult, OnDone, OutgoingRecord
@@ -27,6 +27,7 @@ class Appending:
         refusal: Callable[[], PeerError | None],
         deleting: Container[str],
         place: Callable[[OutgoingRecord, OnDone], AppendResult],
+        place_all: Callable[[Sequence[OutgoingRecord], OnDone], list[AppendResult]],
     ) -> None:
         """Append for one node.
 
@@ -39,6 +40,7 @@ class Appending:
             refusal: why this node takes nothing now, or None.
             deleting: topics that are being deleted.
             place: how a message is placed whose sender waits for the answer.
+            place_all: the same for a batch.
         """
         self._config = config
         self._metadata = metadata
@@ -48,10 +50,11 @@ class Appending:
         self._node_refusal = refusal
         self._deleting = deleting
         self._place = place
+        self._place_all = place_all
 
     def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
         """See `MessageAppender.append`."""
-        refusal = self._refusal(message)
+        refusal = self._refusal(message.topic) or self._records.misfit(message)
         if refusal is not None:
             on_done(refusal)
             return
@@ -60,17 +63,17 @@ class Appending:
 
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
         """See `MessageAppender.append_all`."""
-        for message in messages:
-            refusal = self._refusal(message)
-            if refusal is not None:
-                on_done(refusal)
-                return []
-        results = [self._placing.place(m, ignore) for m in messages[:-1]]
-        results.append(self._place(messages[-1], on_done))
+        refusal = self._refusal(messages[0].topic)
+        if refusal is None:
+            refusal = next(filter(None, map(self._records.misfit, messages)), None)
+        if refusal is not None:
+            on_done(refusal)
+            return []
+        results = self._place_all(messages, on_done)
         self._stats.on_put(len(messages), sum(len(m.body) for m in messages))
         return results
 
-    def _refusal(self, message: OutgoingRecord) -> PeerError | None:
+    def _refusal(self, topic: str) -> PeerError | None:
         refusal = self._node_refusal()
         if refusal is not None:
             return refusal
@@ -80,6 +83,6 @@ class Appending:
                 ResponseCode.SYSTEM_BUSY,
                 "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
             )
-        if message.topic not in self._metadata.topics or message.topic in self._deleting:
-            return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {message.topic} does not exist")
-        return self._records.misfit(message)
+        if topic not in self._metadata.topics or topic in self._deleting:
+            return PeerError(ResponseCode.TOPIC_NOT_EXIST, f"topic {topic} does not exist")
+        return None

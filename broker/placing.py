@@ -6,7 +6,7 @@ is staged, and is answered when dispatch has reached it.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from ledgermq.remoting.codes import ResponseCode
@@ -26,6 +26,12 @@ class RecordLog(Protocol):
 
     def stage(self, record: bytes) -> int:
         """Add a record at the place `reserve` named; its mark, which rises with every record."""
+
+    def reserve_run(self, sizes: Sequence[int]) -> list[int]:
+        """Physical offsets of the next records of these lengths; then `stage_run` them."""
+
+    def stage_run(self, records: Sequence[bytes]) -> int:
+        """Add records at the places `reserve_run` named; the last one's mark."""
 
 
 # The message, its offsets, its mark, bytes of its record.
@@ -67,7 +73,7 @@ class Placing:
             records: builds records.
             log: where they go.
             queue_end: offset of the next message that dispatch expects in a queue.
-            on_placed: hears of each record that was staged.
+            on_placed: hears of each record that was staged, in a log whose marks count records.
         """
         self._records = records
         self._on_placed = on_placed
@@ -102,6 +108,31 @@ class Placing:
         if self._on_placed is not None:
             self._on_placed(m, result, mark, size)
         return result
+
+    def place_all(self, messages: Sequence[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
+        """`place` a batch; `on_done` is called once, for all of it.
+
+        Args:
+            messages: at least one; all of one queue, and sent by one client.
+            on_done: gets the result of the last one.
+        """
+        first, count = messages[0], len(messages)
+        key = (first.topic, first.queue_id)
+        queue_offset = self._next_offsets.get(key)
+        if queue_offset is None:
+            queue_offset = self._queue_end(*key)
+        around = self._records.size(first) - len(first.body) - len(first.properties)
+        offsets = self.log.reserve_run([around + len(m.body) + len(m.properties) for m in messages])
+        records = self._records.encode_run(messages, queue_offset, offsets)
+        results = [AppendResult(queue_offset + n, offset) for n, offset in enumerate(offsets)]
+        mark, sizes = self.log.stage_run(records), [*map(len, records)]
+        self._pending.append(_Pending(mark, sum(sizes), results[-1], on_done, key))
+        self.pending_bytes += sum(sizes)
+        self._next_offsets[key] = queue_offset + count
+        if self._on_placed is not None:
+            for at, message in enumerate(messages):
+                self._on_placed(message, results[at], mark - count + 1 + at, sizes[at])
+        return results
 
     def reached(self, mark: int) -> None:
         """Everything up to `mark` can be read: answer."""

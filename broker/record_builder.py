@@ -1,7 +1,8 @@
 """From a message to the bytes of its record: times that never fall, sizes that fit the log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ledgermq.compiled import twin_in
 from ledgermq.dledger.store import entry
 from ledgermq.remoting.clock import wall_ms
 from ledgermq.remoting.codes import ResponseCode
@@ -20,6 +21,46 @@ _FIXED_BYTES = 91
 _V6_EXTRA_BYTES = 12
 # More than everything in a log file besides body and properties of one record.
 _AROUND_BYTES = 1024
+
+
+@twin_in("_record")
+def encode_records(
+    messages: Sequence[OutgoingRecord],
+    topic: bytes,
+    queue_offset: int,
+    offsets: Sequence[int],
+    store_timestamp_ms: int,
+    store_host: bytes,
+) -> list[bytes]:
+    """Records of one topic that follow each other in their queue; errors as of `encode_record`.
+
+    Args:
+        messages: what they hold.
+        topic: in UTF-8.
+        queue_offset: of the first.
+        offsets: physical offset of each.
+        store_timestamp_ms: of all of them, ms since 1970.
+        store_host: see `encode_record`.
+    """
+    return [
+        encode_record(
+            topic=topic,
+            queue_id=m.queue_id,
+            flag=m.flag,
+            queue_offset=queue_offset + n,
+            physical_offset=offset,
+            sys_flag=m.sys_flag,
+            born_timestamp_ms=m.born_timestamp_ms,
+            born_host=m.born_host,
+            store_timestamp_ms=store_timestamp_ms,
+            store_host=store_host,
+            reconsume_times=m.reconsume_times,
+            prepared_transaction_offset=m.prepared_transaction_offset,
+            body=m.body,
+            properties=m.properties,
+        )
+        for n, (m, offset) in enumerate(zip(messages, offsets, strict=True))
+    ]
 
 
 class RecordBuilder:
@@ -104,6 +145,25 @@ class RecordBuilder:
             prepared_transaction_offset=m.prepared_transaction_offset,
             body=m.body,
             properties=m.properties,
+        )
+
+    def encode_run(
+        self, messages: Sequence[OutgoingRecord], queue_offset: int, offsets: Sequence[int]
+    ) -> list[bytes]:
+        """`encode` messages of one topic that follow each other in their queue.
+
+        Args:
+            messages: at least one.
+            queue_offset: of the first.
+            offsets: physical offset of each.
+        """
+        return encode_records(
+            messages,
+            self._topic(messages[0].topic),
+            queue_offset,
+            offsets,
+            self._store_ms(),
+            self._store_host,
         )
 
     def forget_topic(self, name: str) -> None:

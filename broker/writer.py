@@ -158,6 +158,10 @@ class MessageAppender(Protocol):
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
         """Append a batch: all or none; `on_done` is called once, for the last one.
 
+        Args:
+            messages: at least one; all of one queue, and sent by one client.
+            on_done: see `append`.
+
         Returns:
             Where each will lie; empty when refused.
         """

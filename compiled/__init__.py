@@ -48,6 +48,11 @@ def twin_in(module: str) -> Callable[[T], T]:
     return choose
 
 
+def has_twin(chosen: object) -> bool:
+    """Whether this function or class, as modules import it, is a twin."""
+    return any(pair.twin is chosen for pair in PAIRS)
+
+
 def _load(module: str) -> ModuleType | None:
     if os.environ.get("LEDGERMQ_PURE", "") not in ("", "0"):
         return None

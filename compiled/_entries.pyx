@@ -3,6 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.string cimport memcpy
 
 from ._bytes cimport (
     crc32, int32_t, int64_t, load32, load64, store32, store64, uint8_t, uint32_t,
@@ -137,6 +138,31 @@ cdef class Walked:
         return made
 
 
+def encode_run(int64_t index, int64_t term, int64_t pos, bodies, uint32_t chain):
+    cdef Py_ssize_t count = len(bodies), total = 0, size
+    cdef bytes body, made, units
+    cdef uint8_t *q
+    cdef uint8_t *unit
+    for body in bodies:
+        total += HEADER_BYTES + PyBytes_GET_SIZE(body)
+    made = PyBytes_FromStringAndSize(NULL, total)
+    units = PyBytes_FromStringAndSize(NULL, count * UNIT_BYTES)
+    q, unit = <uint8_t *>PyBytes_AS_STRING(made), <uint8_t *>PyBytes_AS_STRING(units)
+    for body in bodies:
+        size = HEADER_BYTES + PyBytes_GET_SIZE(body)
+        chain = _store_header(q, index, term, pos, body, chain)
+        memcpy(q + HEADER_BYTES, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+        unit = store32(unit, MAGIC)
+        unit = store64(unit, pos)
+        unit = store32(unit, <uint32_t>size)
+        unit = store64(unit, index)
+        unit = store64(unit, term)
+        q += size
+        pos += size
+        index += 1
+    return made, units, chain
+
+
 cdef object _entry = None
 
 
@@ -159,11 +185,19 @@ cdef int _refuse(bytes data, Py_ssize_t at) except -1:
 
 
 def encode(int64_t index, int64_t term, int64_t pos, bytes body not None, uint32_t chain):
+    cdef bytes header = PyBytes_FromStringAndSize(NULL, HEADER_BYTES)
+    cdef uint8_t *q = <uint8_t *>PyBytes_AS_STRING(header)
+    chain = _store_header(q, index, term, pos, body, chain)
+    return header, chain
+
+
+cdef uint32_t _store_header(
+    uint8_t *start, int64_t index, int64_t term, int64_t pos, bytes body, uint32_t chain
+) except? 0:
+    """Write the header of an entry; the new chain value."""
     cdef Py_ssize_t body_bytes = PyBytes_GET_SIZE(body)
     cdef int64_t size = HEADER_BYTES + body_bytes
     cdef const uint8_t *p = _start(body)
-    cdef bytes header = PyBytes_FromStringAndSize(NULL, HEADER_BYTES)
-    cdef uint8_t *start = <uint8_t *>PyBytes_AS_STRING(header)
     cdef uint8_t *q = start
     if size > 0x7FFFFFFF:
         raise OverflowError(f"an entry of {size} bytes")
@@ -180,4 +214,4 @@ def encode(int64_t index, int64_t term, int64_t pos, bytes body not None, uint32
     if chain == 0:
         chain = 1
     store32(q, chain)
-    return header, chain
+    return chain

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Twin of `encode_record` in `remoting/message_record.py`, and what the others read of a record."""
+"""Twins of `encode_record` in `remoting/message_record.py` and of `encode_records` in
+`broker/record_builder.py`, and what the others read of a record."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
@@ -101,6 +102,48 @@ def encode_record(
     prepared_transaction_offset,
     bytes body not None,
     bytes properties not None,
+):
+    return _encode(
+        topic, queue_id, flag, queue_offset, physical_offset, sys_flag, born_timestamp_ms,
+        born_host, store_timestamp_ms, store_host, reconsume_times, prepared_transaction_offset,
+        body, properties,
+    )
+
+
+def encode_records(
+    messages,
+    bytes topic not None,
+    int64_t queue_offset,
+    offsets,
+    int64_t store_timestamp_ms,
+    bytes store_host not None,
+):
+    cdef list made = []
+    for m, offset in zip(messages, offsets, strict=True):
+        made.append(_encode(
+            topic, m.queue_id, m.flag, queue_offset, offset, m.sys_flag, m.born_timestamp_ms,
+            m.born_host, store_timestamp_ms, store_host, m.reconsume_times,
+            m.prepared_transaction_offset, m.body, m.properties,
+        ))
+        queue_offset += 1
+    return made
+
+
+cdef bytes _encode(
+    bytes topic,
+    queue_id,
+    flag,
+    queue_offset,
+    physical_offset,
+    sys_flag,
+    born_timestamp_ms,
+    bytes born_host,
+    store_timestamp_ms,
+    bytes store_host,
+    reconsume_times,
+    prepared_transaction_offset,
+    bytes body,
+    bytes properties,
 ):
     cdef Py_ssize_t topic_bytes = PyBytes_GET_SIZE(topic)
     cdef Py_ssize_t properties_bytes = PyBytes_GET_SIZE(properties)

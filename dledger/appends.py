@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ledgermq.remoting.errors import StorageError
 
@@ -61,15 +61,35 @@ class Appends:
             )
         return self._ledger.reserve(record_bytes) + entry.HEADER_BYTES
 
+    def reserve_run(self, sizes: Sequence[int]) -> list[int]:
+        """`reserve` for records that follow each other; then `stage_run` them."""
+        longest = max(sizes)
+        if longest > codec.MAX_RECORD_BYTES:
+            self.reserve(longest)
+        return [pos + entry.HEADER_BYTES for pos in self._ledger.reserve_run(sizes)]
+
     def stage(self, record: bytes) -> int:
         """Add a record at the place `reserve` named; its index. Leader only."""
+        self._must_lead()
+        index = self._ledger.stage(self._core.term, record)
+        self._schedule()
+        return index
+
+    def stage_run(self, records: Sequence[bytes]) -> int:
+        """`stage` records that follow each other, at least one; the last one's index."""
+        self._must_lead()
+        index = self._ledger.stage_run(self._core.term, records)
+        self._schedule()
+        return index
+
+    def _must_lead(self) -> None:
         if self._core.role is not Role.LEADER:
             raise InvariantError("staged by a member that does not lead")
-        index = self._ledger.stage(self._core.term, record)
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_staged)
-        return index
 
     def hand_over(self, target: NodeId | None) -> None:
         """See `LogServer.transfer`; what is staged goes first, and so does the broker's last."""

@@ -156,7 +156,9 @@ class LogServer:
             step=self._step,
             stop=self._stop,
         )
-        self.reserve, self.stage = self._appends.reserve, self._appends.stage
+        appends = self._appends
+        self.reserve, self.stage = appends.reserve, appends.stage
+        self.reserve_run, self.stage_run = appends.reserve_run, appends.stage_run
         self._seeding = Seeding(
             config.raft.self_id,
             self.core,

@@ -8,7 +8,7 @@ written. ASYNC_FLUSH: all that is written is seen and answered. Source: broker-b
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ledgermq.broker.config_fields import BrokerConfig
@@ -117,18 +117,40 @@ class PlainAppends:
             asyncio.get_running_loop().call_soon(self._write)
         return self.staged_end
 
+    def reserve_run(self, sizes: Sequence[int]) -> list[int]:
+        """See `RecordLog.reserve_run`."""
+        return self._log.reserve_run(sizes)
+
+    def stage_run(self, records: Sequence[bytes]) -> int:
+        """See `RecordLog.stage_run`."""
+        return [self.stage(record) for record in records][-1]
+
+    def place_all(self, messages: Sequence[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
+        """`place` a batch; `on_done` is called once, for all of it."""
+        if not self._is_sync:
+            return self.placing.place_all(messages, on_done)
+        waiter = _Waiter(on_done, self._mono_ms() + self._timeout_ms)
+        results = self.placing.place_all(messages, waiter)
+        self._wait(waiter, results[-1], messages[-1])
+        return results
+
     def place(self, message: OutgoingRecord, on_done: OnDone) -> AppendResult:
         """Append a message; `on_done` is called once, by the rules above."""
         if not self._is_sync:
             return self.placing.place(message, on_done)
         waiter = _Waiter(on_done, self._mono_ms() + self._timeout_ms)
-        waiter.result = self.placing.place(message, waiter)
-        if _does_not_wait(message.properties):
+        result = self.placing.place(message, waiter)
+        self._wait(waiter, result, message)
+        return result
+
+    def _wait(self, waiter: "_Waiter", result: AppendResult, last: OutgoingRecord) -> None:
+        """Let a sender wait for the disk, unless the last message says that it does not."""
+        waiter.result = result
+        if _does_not_wait(last.properties):
             self._early.append(waiter)
         else:
             self._waiters.append(waiter)
             self._arm()
-        return waiter.result
 
     def _write(self) -> None:
         self._scheduled = False

@@ -5,6 +5,7 @@ Not thread safe, but for `sync`, `read` and `first_store_ms`, which may run in a
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from operator import itemgetter
 
@@ -65,6 +66,17 @@ class CommitLog:
                 " (mappedFileSizeCommitLog)"
             )
         return scan.place(self._staged_end, record_bytes, self.segment_bytes)
+
+    def reserve_run(self, sizes: Iterable[int]) -> list[int]:
+        """`reserve` for records that follow each other."""
+        end, places = self._staged_end, []
+        for size in sizes:
+            if size > self.segment_bytes - scan.BLANK_BYTES:
+                self.reserve(size)
+            pos = scan.place(end, size, self.segment_bytes)
+            places.append(pos)
+            end = pos + size
+        return places
 
     def stage(self, record: bytes) -> None:
         """Prepare one record at the place `reserve` named; `write_staged` writes it.

@@ -108,6 +108,7 @@ class PlainNode:
             refusal=self._refusal,
             deleting=self._deleting,
             place=appends.place,
+            place_all=appends.place_all,
         )
         # Held while a topic is made or deleted: its files are not to be both.
         self._topics_lock = asyncio.Lock()

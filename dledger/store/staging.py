@@ -1,5 +1,7 @@
 """Entries that were given their place in the log and are not written yet."""
 
+from collections.abc import Iterable, Sequence
+
 from ledgermq.dledger.errors import CallerError
 
 from . import entry
@@ -8,7 +10,7 @@ from .entry_index import EntryIndex
 from .hard_state import Mark
 from .reading import LogReader
 from .segments import Segments
-from .walked import Walked
+from .walked import Walked, encode_run
 
 
 class StagedLog(LogReader):
@@ -41,14 +43,32 @@ class StagedLog(LogReader):
         """
         size = entry.HEADER_BYTES + body_bytes
         if body_bytes < 1 or not self._fits(size):
-            raise CallerError(
-                f"a record of {body_bytes} bytes cannot be stored; one has at least 1 byte and at"
-                f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
-                " (mappedFileSizeCommitLog)"
-            )
+            raise self._misfit(body_bytes)
         pos = self._place(size)
         self._reserved = (body_bytes, pos)
         return pos
+
+    def reserve_run(self, body_sizes: Iterable[int]) -> list[int]:
+        """`reserve` for entries that follow each other: the pos of each."""
+        segment_bytes, pos = self.data.segment_bytes, self._staged_pos
+        places: list[int] = []
+        for body_bytes in body_sizes:
+            size = entry.HEADER_BYTES + body_bytes
+            if body_bytes < 1 or not self._fits(size):
+                raise self._misfit(body_bytes)
+            left = segment_bytes - pos % segment_bytes
+            if size + entry.BLANK_BYTES > left:
+                pos += left
+            places.append(pos)
+            pos += size
+        return places
+
+    def _misfit(self, body_bytes: int) -> CallerError:
+        return CallerError(
+            f"a record of {body_bytes} bytes cannot be stored; one has at least 1 byte and at"
+            f" most {self.data.segment_bytes - entry.HEADER_BYTES - entry.BLANK_BYTES}"
+            " (mappedFileSizeCommitLog)"
+        )
 
     def _fits(self, size: int) -> bool:
         return size + entry.BLANK_BYTES <= self.data.segment_bytes
@@ -69,11 +89,35 @@ class StagedLog(LogReader):
             pos = self.reserve(len(body))
         self._staged += 1
         head, chain = entry.encode(self._staged, term, pos, body, self._staged_chain)
-        self._stage_bytes(pos, (head, body), entry.HEADER_BYTES + len(body), term)
+        size = entry.HEADER_BYTES + len(body)
+        self.index.append(pos, size, self._staged, term)
+        self._stage_bytes(pos, (head, body), size)
         self._staged_chain = chain
         return self._staged
 
-    def _stage_bytes(self, pos: int, parts: tuple[entry.Buffer, ...], size: int, term: int) -> None:
+    def stage_run(self, term: int, bodies: Sequence[bytes]) -> int:
+        """`stage` entries that follow each other, at least one; the index of the last.
+
+        Raises:
+            CallerError: no segment can hold one of them; nothing was staged.
+        """
+        places = self.reserve_run(map(len, bodies))
+        begin, segment_bytes = 0, self.data.segment_bytes
+        while begin < len(bodies):
+            pos, end = places[begin], begin + 1
+            while end < len(bodies) and places[end] // segment_bytes == pos // segment_bytes:
+                end += 1
+            data, units, chain = encode_run(
+                self._staged + 1, term, pos, bodies[begin:end], self._staged_chain
+            )
+            self.index.extend(units)
+            self._staged += end - begin
+            self._stage_bytes(pos, (data,), len(data))
+            self._staged_chain = chain
+            begin = end
+        return self._staged
+
+    def _stage_bytes(self, pos: int, parts: tuple[entry.Buffer, ...], size: int) -> None:
         self._reserved = (-1, 0)
         if pos != self._staged_pos:
             self._close_run()
@@ -82,7 +126,6 @@ class StagedLog(LogReader):
         if not self._pending:
             self._pending_start = pos
         self._pending.extend(parts)
-        self.index.append(pos, size, self._staged, term)
         self._staged_pos = pos + size
 
     def _close_run(self) -> None:
@@ -135,7 +178,8 @@ class StagedLog(LogReader):
             )
         chain = entry.check_whole(data, at, header, self._staged_chain)
         self._staged = index
-        self._stage_bytes(pos, (data[at : at + size],), size, header.term)
+        self.index.append(pos, size, index, header.term)
+        self._stage_bytes(pos, (data[at : at + size],), size)
         self._staged_chain = chain
 
     def drop_staged(self) -> None:

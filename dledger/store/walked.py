@@ -1,6 +1,6 @@
-"""Entries one behind the other, as a push carries them: found once, then checked and copied."""
+"""Entries one behind the other: encoded together, or found in a push, then checked and copied."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from zlib import crc32
 
@@ -8,6 +8,25 @@ from ledgermq.compiled import twin_in
 
 from . import entry
 from .entry_index import UNIT
+
+
+@twin_in("_entries")
+def encode_run(
+    index: int, term: int, pos: int, bodies: Sequence[bytes], chain: int
+) -> tuple[bytes, bytes, int]:
+    """Entries of these bodies, one behind the other; their index units; the new chain value.
+
+    See `entry.encode`; the first one has this index and place.
+    """
+    parts: list[bytes] = []
+    units: list[bytes] = []
+    for body in bodies:
+        head, chain = entry.encode(index, term, pos, body, chain)
+        size = len(head) + len(body)
+        parts += (head, body)
+        units.append(UNIT.pack(entry.MAGIC, pos, size, index, term))
+        index, pos = index + 1, pos + size
+    return b"".join(parts), b"".join(units), chain
 
 
 @twin_in("_entries")
