@@ -5,7 +5,7 @@
 #   make sim-long           30,000 seeds
 #   make bench ROWS="lean-128 consume-*"
 
-.PHONY: check test format interop drill sim sim-long mutants mutation bench clean
+.PHONY: check test format interop drill compiled sim sim-long mutants mutation bench clean
 
 check:
 	@./test.sh check
@@ -13,7 +13,7 @@ check:
 test:
 	@./test.sh
 
-format interop drill mutants mutation:
+format interop drill compiled mutants mutation:
 	@./test.sh $@
 
 bench:

@@ -4,7 +4,7 @@
 root=$(CDPATH='' cd -- "$(dirname "$0")" && pwd) || exit 1
 . "$root/bin/python-env.sh"
 
-QUICK="not slow and not chaos and not interop"
+QUICK="not slow and not chaos and not interop and not compiled"
 
 usage() {
     cat <<END
@@ -14,6 +14,7 @@ usage: test.sh [PART]
   check    lint, types, import rules, quick tests; under 3 minutes
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
+  compiled the compiled twins: built in a copy, and the tests of everything that uses them
   sim      the group simulation: 2,000 fixed seeds and 20 fresh ones; SEED=0x5f1c: that one
   sim-long the group simulation: 30,000 seeds, report in build/sim-long.json
   mutants  wrong changes of the source, one at a time: a test must notice each; --help
@@ -73,6 +74,21 @@ need_java() {
         apt-get install -y -qq default-jdk-headless maven >/dev/null
 }
 
+# In a copy: the checkout stays in pure Python.
+compiled() {
+    copy=$(mktemp -d) || exit
+    trap 'rm -rf "$copy"' EXIT
+    # shellcheck disable=SC2086  # a list of folder names
+    cp -R ledgermq $packages tests conf docs examples bin bench ./*.toml ./*.md hatch_build.py "$copy"
+    cd "$copy" || exit
+    "$python" hatch_build.py || fail "$EXIT_FAILED" "The compiled parts could not be built: see above."
+    part "Twins, and those who use them" tool pytest -q -n 2 --dist loadfile --timeout 60 \
+        -m "not slow and not chaos and not interop" \
+        tests/unit/compiled tests/unit/dledger tests/unit/broker tests/golden tests/property
+    part "Group simulation with twins" ours tests.sim.group --jobs 2 --seeds 200
+    cd "$root" || exit
+}
+
 # Whole groups of real replicas in a simulated world; docs/testing.md, "Group simulation".
 sim() {
     if [ -n "${SEED:-}" ]; then
@@ -88,7 +104,7 @@ format() {
 }
 
 case ${1:-all} in
-all | check | drill | interop | format | sim | sim-long | mutants | mutation | bench) ;;
+all | check | drill | interop | format | compiled | sim | sim-long | mutants | mutation | bench) ;;
 help | -h | --help)
     usage
     exit
@@ -105,6 +121,7 @@ case ${1:-all} in
 all)
     check
     part "Group simulation" sim --seeds 2000
+    part "Compiled twins" compiled
     part "Java for the interop tests" need_java
     part "Tests with real processes" tool pytest -q --timeout 300 -m "slow or chaos or interop"
     ;;
@@ -115,6 +132,7 @@ interop)
     part "Interop tests" tool pytest -q --timeout 300 -m "interop"
     ;;
 format) format ;;
+compiled) part "Compiled twins" compiled ;;
 sim) sim --seeds 2000 --fresh 20 ;;
 sim-long) mkdir -p build && sim --seeds 30000 --json build/sim-long.json ;;
 mutants)

@@ -5,6 +5,7 @@
 # Read from the environment:
 #   PYTHON         the interpreter to make the virtual environment with
 #   LEDGERMQ_VENV  where the virtual environment lies, default <checkout>/.venv
+#   LEDGERMQ_COMPILE=1  install the compiled parts too, from now on (docs/performance.md)
 # pip's own settings (index, proxy, certificates) reach pip unchanged.
 
 EXIT_FAILED=1
@@ -13,7 +14,7 @@ EXIT_NO_PYTHON=3
 venv=${LEDGERMQ_VENV:-$root/.venv}
 python=$venv/bin/python
 stamp=$venv/.ledgermq-installed
-packages="remoting dledger broker namesrv client admin"
+packages="remoting dledger broker namesrv client admin compiled"
 
 say() {
     printf '%s\n' "$*"
@@ -125,15 +126,17 @@ no_python() {
 fingerprint() (
     cd "$root" || exit 1
     # shellcheck disable=SC2086  # a list of folder names
-    find pyproject.toml ledgermq/__init__.py $packages \
+    find pyproject.toml hatch_build.py ledgermq/__init__.py $packages \
         -name __pycache__ -prune -o -type f -exec cksum {} + | LC_ALL=C sort | cksum
 )
 
 # is_installed EXTRA: true when the environment holds these sources, with EXTRA ("" = none).
 is_installed() {
     [ -x "$python" ] && [ -f "$stamp" ] || return 1
-    { read -r stamp_print && read -r stamp_extra; } <"$stamp" 2>/dev/null
-    [ "$stamp_print" = "$(fingerprint)" ] && { [ -z "$1" ] || [ "$stamp_extra" = "$1" ]; }
+    stamp_compiled=
+    { read -r stamp_print && read -r stamp_extra && read -r stamp_compiled; } <"$stamp" 2>/dev/null
+    [ "$stamp_print" = "$(fingerprint)" ] && { [ -z "$1" ] || [ "$stamp_extra" = "$1" ]; } &&
+        { [ -z "${LEDGERMQ_COMPILE:-}" ] || [ "$stamp_compiled" = compiled ]; }
 }
 
 check_links() {
@@ -160,6 +163,8 @@ pip_install() (
     cd "$root" || exit 1
     # A person's settings for installs outside a virtual environment must not reach inside.
     unset PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME
+    # Hatchling's own switch for what hatch_build.py adds.
+    if [ "$2" = compiled ]; then export HATCH_BUILD_HOOKS_ENABLE=1; fi
     PIP_USER=0 "$python" -m pip install --quiet --disable-pip-version-check ".${1:+[$1]}"
 )
 
@@ -173,16 +178,19 @@ install_locked() (
     trap 'exit 143' TERM HUP
     extra=$1
     is_installed "$extra" && exit 0
-    if [ -z "$extra" ] && [ -f "$stamp" ]; then
-        { read -r _ && read -r extra; } <"$stamp"
+    compiled=${LEDGERMQ_COMPILE:+compiled}
+    if [ -f "$stamp" ]; then
+        { read -r _ && read -r old_extra && read -r old_compiled; } <"$stamp"
+        extra=${extra:-$old_extra}
+        compiled=${compiled:-${old_compiled:-}}
     fi
     rm -f "$stamp"
     "$python" -m pip --version >/dev/null 2>&1 || make_venv
     warn "Installing ledgermq${extra:+ with what its ${extra}s need} into $venv ..."
-    pip_install "$extra" || fail "$EXIT_NO_PYTHON" "pip could not install the project: see above." \
+    pip_install "$extra" "$compiled" || fail "$EXIT_NO_PYTHON" "pip could not install the project: see above." \
         "Behind a proxy or with an index of your own, pip's settings apply:" \
         "HTTPS_PROXY, PIP_INDEX_URL, PIP_CERT, or pip.conf."
-    printf '%s\n%s\n' "$(fingerprint)" "$extra" >"$stamp"
+    printf '%s\n%s\n%s\n' "$(fingerprint)" "$extra" "$compiled" >"$stamp"
 )
 
 # ensure_venv [EXTRA]: afterwards "$python" has the project. Quick when nothing changed.

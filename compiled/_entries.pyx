@@ -100,6 +100,7 @@ cdef class Walked:
         cdef Py_ssize_t count = 0
         cdef uint32_t size, value
         cdef const uint8_t *p
+        n = max(n, 0)
         while n + count < self._count:
             p = self._at(n + count)
             size = load32(p + 4)

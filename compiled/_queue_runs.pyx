@@ -96,11 +96,12 @@ cdef class _Found:
             queue.next = store64(store32(store64(queue.next, unit.offset), unit.size), unit.code)
             (<list>codes[unit.queue]).append(unit.code)
         run = _pure().QueueRun
-        return {
-            key: run(self.queues[<Py_ssize_t>n].log_index, self.queues[<Py_ssize_t>n].first, packed[n], codes[n])
-            for key, n in self.numbers.items()
-            if self.queues[<Py_ssize_t>n].count
-        }
+        made = {}
+        for key, number in self.numbers.items():
+            queue = &self.queues[<Py_ssize_t>number]
+            if queue.count:
+                made[key] = run(queue.log_index, queue.first, packed[number], codes[number])
+        return made
 
 
 cdef object _module = None
@@ -120,14 +121,14 @@ def read_runs(bytes data not None, Py_ssize_t at, int64_t log_index, codes):
     cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef const uint8_t *p
     cdef Record record
-    cdef int64_t size, pos, term = 0, end_pos = 0, store_ms = -0x7FFFFFFFFFFFFFFF
+    cdef int64_t size, pos, term = 0, end_pos = 0, store_ms = 0
     cdef Queue *queue
     cdef const uint8_t *topic_at = NULL
     cdef uint32_t topic_bytes = 0
     cdef str topic = None
     cdef _Found found = _Found()
     cdef int64_t index = log_index
-    while at + HEADER_BYTES <= end:
+    while 0 <= at and at + HEADER_BYTES <= end:
         p = start + at
         size, pos = <int32_t>load32(p + 4), <int64_t>load64(p + 24)
         if load32(p) != MAGIC or size <= HEADER_BYTES or at + size > end:
@@ -156,7 +157,8 @@ def read_runs(bytes data not None, Py_ssize_t at, int64_t log_index, codes):
         found.count += 1
         queue.count += 1
         term, end_pos = <int64_t>load64(p + 16), pos + size
-        store_ms = max(store_ms, record.store_ms)
+        if found.count == 1 or record.store_ms > store_ms:
+            store_ms = record.store_ms
         index += 1
         at += size
     if not found.count:

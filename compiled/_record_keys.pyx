@@ -1,6 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Twins of `keys_in` in `broker/store/record_keys.py`, `chained` in `index_builder.py`."""
 
+from cpython.buffer cimport (
+    PyBUF_ANY_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp
 
@@ -100,15 +104,31 @@ cdef tuple _hashed(const uint8_t *key, uint32_t size, uint32_t prefix, int64_t o
     return value, offset, store_ms
 
 
-def chained(keys, memoryview numbers, bytearray dirty, int32_t number, int64_t begin_ms):
-    cdef int32_t[::1] heads = numbers
-    cdef Py_ssize_t slots = heads.shape[0], slot, count = len(keys)
-    cdef unsigned char[::1] pages = dirty
+def chained(keys, numbers, bytearray dirty not None, int32_t number, int64_t begin_ms):
+    cdef Py_buffer view
+    PyObject_GetBuffer(numbers, &view, PyBUF_WRITABLE | PyBUF_ANY_CONTIGUOUS)
+    try:
+        return _chained(
+            keys, <int32_t *>view.buf, view.len // sizeof(int32_t), dirty, number, begin_ms
+        )
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef tuple _chained(
+    keys, int32_t *heads, Py_ssize_t slots, bytearray dirty, int32_t number, int64_t begin_ms
+):
+    cdef Py_ssize_t slot, count = len(keys)
+    cdef char *pages = PyByteArray_AS_STRING(dirty)
     cdef bytes made = PyBytes_FromStringAndSize(NULL, count * ENTRY_BYTES)
     cdef uint8_t *q = <uint8_t *>PyBytes_AS_STRING(made)
     cdef int32_t before
     cdef int64_t key_hash, offset, store_ms, seconds, used = 0
+    if (slots - 1) // PAGE_SLOTS >= PyByteArray_GET_SIZE(dirty):
+        raise ValueError(f"{slots} slots have more pages than {len(dirty)}")
     for key_hash, offset, store_ms in keys:
+        if key_hash < 0:
+            raise ValueError(f"a hash is never negative: {key_hash}")
         slot = key_hash % slots
         before = heads[slot]
         if before == 0:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("remoting", "dledger", "broker", "namesrv", "client", "admin")
+PACKAGES = ("remoting", "dledger", "broker", "namesrv", "client", "admin", "compiled")
 MAX_FILE_LINES = 400
 MAX_TEST_FILE_LINES = 600
 MAX_FUNCTION_LINES = 70

@@ -56,7 +56,7 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"ledgermq"}
-    for package in ("remoting", "dledger", "broker", "namesrv", "client", "admin"):
+    for package in ("remoting", "dledger", "broker", "namesrv", "client", "admin", "compiled"):
         assert f"ledgermq/{package}/py.typed" in names
     assert [name for name in names if name.endswith(("LICENSE", "NOTICE"))]
 
@@ -67,6 +67,31 @@ def test_every_part_comes_from_the_installed_package(python: Path, users_folder:
         [python, "-c", script], cwd=users_folder, capture_output=True, text=True, check=True
     ).stdout
     assert str(python.parent.parent) in shown
+
+
+def test_with_the_hook_the_wheel_has_the_compiled_twins(
+    python: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    wheels = tmp_path_factory.mktemp("compiled")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(wheels)]
+    env = os.environ | {"HATCH_BUILD_HOOKS_ENABLE": "1"}
+    subprocess.run([*pip, str(ROOT)], check=True, timeout=300, env=env)
+    (built,) = wheels.glob("ledgermq-*.whl")
+    assert "-none-any" not in built.name
+    target = tmp_path / "installed"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, built]
+    subprocess.run(install, check=True, timeout=300)
+    script = (
+        "import ledgermq.broker.store.index_view, ledgermq.broker.store.dispatch\n"
+        "from ledgermq.compiled import PAIRS; print(len(PAIRS))"
+    )
+    for pure, twins in (("", 8), ("1", 0)):
+        env = os.environ | {"PYTHONPATH": str(target), "LEDGERMQ_PURE": pure}
+        shown = subprocess.run(
+            [python, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        assert shown.stdout.split() == [str(twins)]
 
 
 def test_both_quickstarts_run_beside_files_of_those_names(

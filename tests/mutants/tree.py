@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = ("remoting", "dledger", "broker", "namesrv", "client", "admin")
+PACKAGES = ("remoting", "dledger", "broker", "namesrv", "client", "admin", "compiled")
 _COPIED = ("ledgermq", *PACKAGES, "tests", "conf", "docs", "pyproject.toml", "README.md")
 _MEMORY_BYTES = 4 << 30
 # Fixed, so that a run can be repeated; whatever one mutant made hypothesis remember is forgotten.

@@ -127,6 +127,18 @@ def test_an_empty_record_is_refused_whatever_was_reserved(tmp_path: Path) -> Non
     crash(ledger)
 
 
+@pytest.mark.parametrize("sizes", [[1, 0], [1, LARGEST + 1], [-1]])
+def test_of_a_run_that_does_not_fit_nothing_is_staged(tmp_path: Path, sizes: list[int]) -> None:
+    ledger = open_small(tmp_path)
+    with pytest.raises(CallerError, match="cannot be stored"):
+        ledger.reserve_run(sizes)
+    with pytest.raises(CallerError, match="cannot be stored"):
+        ledger.stage_run(1, [bytes(max(size, 0)) for size in sizes])
+    assert ledger.staged_index == -1
+    assert ledger.write_staged() == 0
+    crash(ledger)
+
+
 class Model:
     """What a log must be: (index, term, pos, body) of each entry, by rules told in a few lines."""
 
@@ -154,6 +166,7 @@ SIZES = st.sampled_from([1, 10, 10, 11, 900, 900, 1000, LARGEST - 900, LARGEST])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["reserve", "stage", "stage", "copy"]), SIZES),
+        st.tuples(st.just("stage_run"), st.lists(SIZES, min_size=1, max_size=6)),
         st.tuples(st.sampled_from(["write", "drop", "reset"]), st.just(0)),
         st.tuples(st.just("truncate"), st.integers(0, 8)),
     ),
@@ -173,8 +186,8 @@ class Run:
         self.bodies += 1
         return bytes([self.bodies % 251 + 1]) * size
 
-    def step(self, name: str, number: int) -> None:
-        getattr(self, name)(number)
+    def step(self, name: str, what: int | list[int]) -> None:
+        getattr(self, name)(what)
         model = self.model
         assert self.ledger.staged_index == model.begin.index - 1 + len(model.written + model.staged)
         for index, _, pos, body in model.staged:
@@ -188,6 +201,13 @@ class Run:
     def stage(self, size: int) -> None:
         body = self.body(size)
         assert self.ledger.stage(1, body) == self.model.stage(1, body)
+
+    def stage_run(self, sizes: list[int]) -> None:
+        bodies = [self.body(size) for size in sizes]
+        places = self.ledger.reserve_run(sizes)
+        index = [self.model.stage(1, body) for body in bodies][-1]
+        assert places == [pos for _, _, pos, _ in self.model.staged[-len(sizes) :]]
+        assert self.ledger.stage_run(1, bodies) == index
 
     def copy(self, size: int) -> None:
         body, pos = self.body(size), self.model.place(size)
@@ -227,12 +247,12 @@ class Run:
 def test_places_are_those_of_a_simple_model() -> None:
     @fuzzing(150)
     @given(STEPS)
-    def each(steps: list[tuple[str, int]]) -> None:
+    def each(steps: list[tuple[str, int | list[int]]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run = Run(Path(folder))
             try:
-                for name, number in steps:
-                    run.step(name, number)
+                for name, what in steps:
+                    run.step(name, what)
                 run.check()
             finally:
                 crash(run.ledger)

@@ -91,7 +91,8 @@ def checkout(tmp_path: Path) -> Path:
     (root / "ledgermq").mkdir(parents=True)
     (root / "ledgermq" / "__init__.py").touch()
     (root / "pyproject.toml").write_text("[project]\n")
-    for name in ("remoting", "dledger", "broker", "namesrv", "client", "admin"):
+    (root / "hatch_build.py").write_text("")
+    for name in ("remoting", "dledger", "broker", "namesrv", "client", "admin", "compiled"):
         (root / name).mkdir()
         (root / name / "a.py").write_text("x = 1\n")
         (root / "ledgermq" / name).symlink_to(f"../{name}")
@@ -145,6 +146,21 @@ def test_what_the_tests_need_stays_when_the_sources_change(checkout: Path, fake_
     (checkout / "admin" / "b.py").touch()
     sh.call("ensure_venv", root=checkout)
     assert installs(fake_venv) == [".[test]", ".[test]"]
+
+
+def test_the_compiled_parts_are_asked_for_once_and_stay(checkout: Path, fake_venv: Path) -> None:
+    sh.program(
+        fake_venv / "bin" / "python",
+        f'echo "$@ hooks=$HATCH_BUILD_HOOKS_ENABLE" >>"{fake_venv}/asked"',
+    )
+    sh.call("ensure_venv", root=checkout)
+    for _ in range(2):
+        sh.call("LEDGERMQ_COMPILE=1; ensure_venv", root=checkout)
+        sh.call("ensure_venv", root=checkout)
+    (checkout / "broker" / "b.py").touch()
+    sh.call("ensure_venv test", root=checkout)
+    asked_for = [line.split()[-1] for line in asked(fake_venv) if " install " in line]
+    assert asked_for == ["hooks=", "hooks=1", "hooks=1"]
 
 
 def test_a_failed_install_is_tried_again(checkout: Path) -> None:

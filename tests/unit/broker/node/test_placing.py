@@ -61,6 +61,56 @@ async def test_a_record_that_fits_nowhere_leaves_no_hole(
         assert [m.queue_offset for m in await pull_all(group, "T")] == [0, 1]
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_a_batch_between_single_sends(tmp_path: Path, nodes: int) -> None:
+    """The files are so small that batches go across two of them."""
+    async with Brokers(tmp_path, nodes=nodes, mapped_file_size_commit_log=4096) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        bodies, outcomes, wanted = [], [], []
+        for turn in range(4):
+            batch = [b"%d-%d " % (turn, n) + bytes(100 * n) for n in range(9)]
+            placed = app.node.append_all([record(body) for body in batch], outcomes.append)
+            assert [p.queue_offset for p in placed] == [10 * turn + n for n in range(9)]
+            wanted.append(placed[-1])
+            app.node.append(record(b"one"), outcomes.append)
+            bodies += [*batch, b"one"]
+            if turn % 2:
+                await until(lambda: len(outcomes) == 2 * turn + 2)  # noqa: B023 - of this turn
+        assert outcomes[::2] == wanted, "once for each batch, with the place of its last"
+        assert [o.queue_offset for o in outcomes] == [8, 9, 18, 19, 28, 29, 38, 39]
+        found = await pull_all(group, "T")
+        assert [m.body for m in found] == bodies
+        assert [m.queue_offset for m in found] == list(range(40))
+        assert len({m.physical_offset // 4096 for m in found}) > 4
+        assert app.node.pending_count == 0
+        assert app.node._placing.pending_bytes == 0
+
+
+async def test_a_batch_that_finds_no_room_is_refused_once_and_leaves_no_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        outcomes: list[Any] = []
+        with monkeypatch.context() as patch:
+
+            def full(*_: object) -> None:
+                raise DiskFullError("data: no room left on the device")
+
+            patch.setattr(app.log.ledger._clean_writes, "write", full)
+            app.node.append_all([record(), record()], outcomes.append)
+            await until(lambda: outcomes)
+        assert [o.code for o in outcomes] == [14]
+        assert app.node._placing.pending_bytes == 0
+        app = await group.leader()
+        placed = app.node.append_all([record(b"a"), record(b"b")], outcomes.append)
+        assert [p.queue_offset for p in placed] == [0, 1]
+        await until(lambda: len(outcomes) == 2)
+        assert [m.body for m in await pull_all(group, "T")] == [b"a", b"b"]
+
+
 async def test_a_topic_deleted_by_a_client_that_left_can_be_created_again(tmp_path: Path) -> None:
     async with Brokers(tmp_path) as group:
         await group.create_topic("T")
