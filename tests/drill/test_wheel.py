@@ -82,7 +82,7 @@ def test_with_the_hook_the_wheel_has_the_compiled_twins(
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, built]
     subprocess.run(install, check=True, timeout=300)
     script = (
-        "import ledgermq.broker.store.index_view, ledgermq.broker.store.dispatch\n"
+        "import ledgermq.broker.app\n"
         "from ledgermq.compiled import PAIRS; print(len(PAIRS))"
     )
     for pure, twins in (("", 8), ("1", 0)):
