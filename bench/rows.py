@@ -106,7 +106,9 @@ class Group:
         return [load for load in self.loads if load.name in needed]
 
 
+# With the compiled twins, and as it is installed by default.
 OURS, OURS_SYNC, OURS_ALONE = "ours", "ours-sync", "ours-alone"
+PURE, PURE_ALONE = "pure", "pure-alone"
 JAVA, JAVA_ALONE = "java", "java-alone"
 NATS, NATS_SYNC = "nats", "nats-sync"
 ECHO = "echo"
@@ -119,6 +121,7 @@ _JAVA_CLIENT_BARS = {
     "sync64": (1.8, 2.5), "sync1": (2.0, None), "async256": (2.0, None), "batch32": (2.5, None),
 }  # fmt: skip
 _NATS_BARS = {"1x64": (1.0, None), "8x64": (1.0, None), "64x1": (0.8, 1.1), "1x1": (0.8, 1.1)}
+_MODES = {OURS_SYNC: "-sync", PURE: "-pure", PURE_ALONE: "-pure"}
 _NOTHING: dict[str, tuple[float, float | None]] = {}
 # Messages/s offered when latencies are compared: half of what Java takes at 64 x 1.
 EQUAL_RATE = 5000
@@ -152,12 +155,11 @@ def _rows(
     theirs: str,
     bars: dict[str, tuple[float, float | None]],
 ) -> list[Row]:
-    """Messages/s of each load; the flush mode is in the name when it is not the usual one."""
+    """Messages/s of each load; what is not usual of our side is in the name."""
     found = []
     for load in loads:
         bar, aim = bars.get(load.name, (None, None))
-        mode = "-sync" if ours == OURS_SYNC else ""
-        name = f"{group}-{load.name}{mode}"
+        name = f"{group}-{load.name}{_MODES.get(ours, '')}"
         found.append(Row(name, group, load.name, "per_s", ours, theirs, bar=bar, aim=aim))
     return found
 
@@ -168,7 +170,11 @@ def _lean_group(size: int) -> Group:
     loads = lean_loads(size)
     rows = _rows(name, loads, OURS, JAVA, _LEAN_BARS if barred else _NOTHING)
     rows += _rows(name, loads, OURS_SYNC, JAVA, _LEAN_SYNC_BARS if barred else _NOTHING)
-    return Group(name, (OURS, JAVA, OURS_SYNC), loads, tuple(rows))
+    sides: tuple[str, ...] = (OURS, JAVA, OURS_SYNC)
+    if size == 128:
+        rows += _rows(name, loads, PURE, JAVA, _NOTHING)
+        sides += (PURE,)
+    return Group(name, sides, loads, tuple(rows))
 
 
 def _java_client_group(size: int) -> Group:
@@ -234,8 +240,9 @@ def _alone_group() -> Group:
     """A master without replication."""
     names = ("sync1", "sync64", "async256", "batch32")
     loads = tuple(load for load in client_loads("java", 128) if load.name in names)
-    rows = _rows("alone", loads, OURS_ALONE, JAVA_ALONE, dict.fromkeys(names, (0.6, 1.0)))
-    return Group("alone", (OURS_ALONE, JAVA_ALONE), loads, tuple(rows))
+    rows = _rows("alone", loads, PURE_ALONE, JAVA_ALONE, dict.fromkeys(names, (0.6, None)))
+    rows += _rows("alone", loads, OURS_ALONE, JAVA_ALONE, dict.fromkeys(names, (0.6, 1.0)))
+    return Group("alone", (OURS_ALONE, JAVA_ALONE, PURE_ALONE), loads, tuple(rows))
 
 
 def _topics_group() -> Group:

@@ -40,19 +40,24 @@ class Side:
     module: str = ""
 
 
-def _ours(flush: str) -> Callable[[Path], AbstractContextManager[Any]]:
+def _ours(
+    flush: str = "ASYNC_FLUSH", *, pure: bool = False
+) -> Callable[[Path], AbstractContextManager[Any]]:
     def open_(folder: Path) -> AbstractContextManager[Any]:
         from .peers import ours  # noqa: PLC0415 - `list` and `table` start nothing
 
-        return ours.group(folder, flush=flush)
+        return ours.group(folder, flush=flush, launcher=ours.InstalledLauncher(pure=pure))
 
     return open_
 
 
-def _ours_alone(folder: Path) -> AbstractContextManager[Any]:
-    from .peers import ours  # noqa: PLC0415 - as above
+def _ours_alone(*, pure: bool) -> Callable[[Path], AbstractContextManager[Any]]:
+    def open_(folder: Path) -> AbstractContextManager[Any]:
+        from .peers import ours  # noqa: PLC0415 - as above
 
-    return ours.single(folder)
+        return ours.single(folder, launcher=ours.InstalledLauncher(pure=pure))
+
+    return open_
 
 
 def _java(folder: Path) -> AbstractContextManager[Any]:
@@ -100,9 +105,11 @@ class Nothing:
 
 
 SIDES = {
-    rows.OURS: Side("ledgermq, ASYNC_FLUSH", "remoting", _ours("ASYNC_FLUSH")),
-    rows.OURS_SYNC: Side("ledgermq, SYNC_FLUSH", "remoting", _ours("SYNC_FLUSH")),
-    rows.OURS_ALONE: Side("ledgermq, single master", "remoting", _ours_alone),
+    rows.OURS: Side("ledgermq compiled, ASYNC_FLUSH", "remoting", _ours()),
+    rows.OURS_SYNC: Side("ledgermq compiled, SYNC_FLUSH", "remoting", _ours("SYNC_FLUSH")),
+    rows.OURS_ALONE: Side("ledgermq compiled, single master", "remoting", _ours_alone(pure=False)),
+    rows.PURE: Side("ledgermq pure, ASYNC_FLUSH", "remoting", _ours(pure=True)),
+    rows.PURE_ALONE: Side("ledgermq pure, single master", "remoting", _ours_alone(pure=True)),
     rows.JAVA: Side("Java DLedger, ASYNC_FLUSH", "remoting", _java, 9.0, JVM_WARM_UP_S),
     rows.JAVA_ALONE: Side("Java, single master", "remoting", _java_alone, 6.0, JVM_WARM_UP_S),
     rows.NATS: Side("NATS JetStream R3", "nats", _nats(sync_always=False)),

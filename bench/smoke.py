@@ -1,8 +1,9 @@
 """For CI: has ledgermq become slower? Its group against the bare asyncio echo, pair by pair.
 
-Machines of CI differ and are shared, so no time is compared: the ratio of each load to the echo in
-the same run is, with the one in smoke.json, and only far below it is a failure. Both servers run
-all the time here: the one that waits has next to nothing to do.
+It is the group as it is installed by default, in pure Python. Machines of CI differ and are shared,
+so no time is compared: the ratio of each load to the echo in the same run is, with the one in
+smoke.json, and only far below it is a failure. Both servers run all the time here: the one that
+waits has next to nothing to do.
 """
 
 import json
@@ -22,7 +23,7 @@ from .measures import Bench, measure, warm_up
 from .pairs import Spread, ratios, spread, turns
 from .peers import PeerError
 from .programs import LoadError
-from .rows import ECHO, OURS, Load
+from .rows import ECHO, PURE, Load
 from .sides import SIDES
 
 STORED = Path(__file__).with_name("smoke.json")
@@ -106,7 +107,7 @@ def measure_all(commands: Commands, pairs: int, seconds: float) -> dict[str, Spr
     """Ratios to the echo by load."""
     with tempfile.TemporaryDirectory(prefix="ledgermq-smoke-") as top, ExitStack() as stack:
         benches = {}
-        for side in (OURS, ECHO):
+        for side in (PURE, ECHO):
             folder = Path(top) / side
             folder.mkdir()
             peer = stack.enter_context(SIDES[side].open(folder))
@@ -123,7 +124,7 @@ def _measure_load(benches: Mapping[str, Bench], load: Load, pairs: int) -> Sprea
         errors = f", errors {found.errors}" if found.errors else ""
         p99 = found.values.get("p99_us", 0.0) / 1000
         say(f"{load.name} {side}: {found.values['per_s']:,.0f}/s, p99 {p99:.1f} ms{errors}")
-    return spread(_told(load, ratios(per_s[OURS], per_s[ECHO])))
+    return spread(_told(load, ratios(per_s[PURE], per_s[ECHO])))
 
 
 def _told(load: Load, found: Iterable[float]) -> list[float]:

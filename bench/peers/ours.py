@@ -26,6 +26,8 @@ from . import PeerError
 # entries. Both make them at full size with nothing in them (sparse).
 SIZES = {"mappedFileSizeCommitLog": str(1 << 30), "mappedFileSizeConsumeQueue": "6000000"}
 READY_TOPIC = "BenchReady"
+# Of our sources.
+SUFFIXES = (".py", ".pyx", ".pxd")
 TOPIC_TIMEOUT_S = 30.0
 
 
@@ -36,28 +38,36 @@ class InstalledLauncher(PythonLauncher):
     would get into a benchmark that runs.
     """
 
-    def __init__(self) -> None:
-        self._packages = installed()
+    def __init__(self, *, pure: bool = True) -> None:
+        """`pure`: without the compiled twins."""
+        self._packages = installed(pure=pure)
 
     def env(self, node: Node) -> dict[str, str]:
         """Its whole environment."""
         return super().env(node) | {"PYTHONPATH": str(self._packages)}
 
 
-def installed() -> Path:
-    """Folder with a compiled copy of the package as it is now, made when there is none yet."""
+def installed(*, pure: bool = True) -> Path:
+    """Folder with a copy of the package as it is now, made when there is none yet.
+
+    Args:
+        pure: without the compiled twins, which need a C compiler and Cython.
+    """
     sources = sorted(p for p in (ROOT / "ledgermq").glob("**/*.py"))
     for package in sorted(p for p in (ROOT / "ledgermq").iterdir() if p.is_symlink()):
-        sources += sorted(package.resolve().rglob("*.py"))
-    digest = hashlib.sha256(sys.version.encode())
+        sources += sorted(p for p in package.resolve().rglob("*.p*") if p.suffix in SUFFIXES)
+    digest = hashlib.sha256(f"{sys.version} {pure}".encode())
     for path in sources:
         digest.update(b"\0%s\0%s" % (str(path).encode(), path.read_bytes()))
     folder = tools.cache() / f"ledgermq-{digest.hexdigest()[:16]}"
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.copytree(
-            ROOT / "ledgermq", part / "ledgermq", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd")
+        shutil.copytree(ROOT / "ledgermq", part / "ledgermq", ignore=unwanted)
+        if not pure:
+            from hatch_build import build  # noqa: PLC0415 - it needs Cython
+
+            build(part / "ledgermq" / "compiled")
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(part)], check=True)
         with suppress(FileExistsError):  # another run was faster
             part.rename(folder)

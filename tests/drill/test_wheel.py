@@ -81,10 +81,7 @@ def test_with_the_hook_the_wheel_has_the_compiled_twins(
     target = tmp_path / "installed"
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, built]
     subprocess.run(install, check=True, timeout=300)
-    script = (
-        "import ledgermq.broker.app\n"
-        "from ledgermq.compiled import PAIRS; print(len(PAIRS))"
-    )
+    script = "import ledgermq.broker.app\nfrom ledgermq.compiled import PAIRS; print(len(PAIRS))"
     for pure, twins in (("", 8), ("1", 0)):
         env = os.environ | {"PYTHONPATH": str(target), "LEDGERMQ_PURE": pure}
         shown = subprocess.run(
