@@ -117,6 +117,28 @@ def smoke_command(
     sys.exit(smoke.run(_commands([], quick=True), pairs=pairs, seconds=seconds, record=record))
 
 
+@main.command("scale")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/scale"),
+    show_default=True,
+    help="Folder of scale.json.",
+)
+@click.option("--quick", is_flag=True, help="Small numbers: does it all run?")
+def scale_command(
+    out: Path,
+    quick: bool,
+) -> None:
+    """What grows with groups, topics and clients, for docs/scale.md; about five minutes."""
+    from .scale import run  # noqa: PLC0415 - it needs the tests' cluster
+
+    points = run.all_points(run.QUICK if quick else run.FULL, click.echo)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scale.json").write_text(run.as_json(points), "utf-8")
+    click.echo(run.table(points))
+
+
 def write_pages(file: Path) -> None:
     """The table and the charts of a result file, beside it."""
     result = json.loads(file.read_text("utf-8"))
