@@ -74,6 +74,25 @@ need_java() {
         apt-get install -y -qq default-jdk-headless maven >/dev/null
 }
 
+# The load generator of bench/ needs it; bench/tools.py looks in /usr/local/go too.
+need_go() {
+    [ "${CI:-}" = true ] || return 0
+    command -v go >/dev/null 2>&1 || [ -x /usr/local/go/bin/go ] && return
+    [ "$(id -u)" = 0 ] || fail "$EXIT_FAILED" "No Go, and CI=true allows no skip." \
+        "Install it: apt-get install golang-go"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq golang-go >/dev/null
+}
+
+# Has it become slower? Without Go nobody knows; only CI insists.
+smoke() {
+    part "Go for the load generator" need_go
+    if [ "${CI:-}" = true ] || command -v go >/dev/null 2>&1 || [ -x /usr/local/go/bin/go ]; then
+        part "Benchmark smoke" ours bench smoke
+    else
+        warn "Benchmark smoke: skipped, there is no Go."
+    fi
+}
+
 # In a copy: the checkout stays in pure Python.
 compiled() {
     copy=$(mktemp -d) || exit
@@ -122,6 +141,7 @@ all)
     check
     part "Group simulation" sim --seeds 2000
     part "Compiled twins" compiled
+    smoke
     part "Java for the interop tests" need_java
     part "Tests with real processes" tool pytest -q --timeout 300 -m "slow or chaos or interop"
     ;;

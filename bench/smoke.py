@@ -9,7 +9,7 @@ waits has next to nothing to do.
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,9 @@ LOADS = (
     Load("batch32", connections=8, batch=32),
 )
 # What is left of the stored ratio on a busy or another machine; a real loss is sought beyond it.
-TOLERANCE = 0.7
+TOLERANCE = 0.6
+# A neighbour on the machine is no loss either: only what is slow twice is slow.
+TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +80,35 @@ def judge(measured: Mapping[str, Spread | None], stored: Mapping[str, Any]) -> l
 def run(commands: Commands, *, pairs: int, seconds: float, record: bool) -> int:
     """Measure and compare; the exit status."""
     try:
-        measured = measure_all(commands, pairs, seconds)
+        if record:
+            return _record(measure_all(commands, pairs, seconds))
+        stored = json.loads(STORED.read_text("utf-8")) if STORED.exists() else {}
+        return compare(lambda: measure_all(commands, pairs, seconds), stored)
     except (PeerError, LoadError, AssertionError, OSError) as e:
         say(f"not measured: {type(e).__name__}: {e}")
         return EXIT_UNMEASURED
-    if record:
-        text = json.dumps(recorded(measured), indent=2)
-        STORED.write_text(f"{text}\n", "utf-8")
-        say(f"stored in {STORED}: {text}")
-        return 0 if all(measured.values()) else 1
-    found = judge(measured, json.loads(STORED.read_text("utf-8")) if STORED.exists() else {})
-    for one in found:
-        say(str(one))
-    return 0 if all(one.ok for one in found) else 1
+
+
+def _record(measured: Mapping[str, Spread | None]) -> int:
+    text = json.dumps(recorded(measured), indent=2)
+    STORED.write_text(f"{text}\n", "utf-8")
+    say(f"stored in {STORED}: {text}")
+    return 0 if all(measured.values()) else 1
+
+
+def compare(
+    measure_loads: Callable[[], Mapping[str, Spread | None]], stored: Mapping[str, Any]
+) -> int:
+    """Measure until all is well, `TRIES` times at most; the exit status."""
+    for tried in range(1, TRIES + 1):
+        found = judge(measure_loads(), stored)
+        for one in found:
+            say(str(one))
+        if all(one.ok for one in found):
+            return 0
+        if tried < TRIES:
+            say("once more: what is slow twice is slow")
+    return 1
 
 
 def recorded(measured: Mapping[str, Spread | None]) -> dict[str, Any]:
