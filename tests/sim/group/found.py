@@ -39,5 +39,8 @@ FOUND = [
     Found(0x1FAA, "a leader's snapshot and the node's own were written at once, and it stopped"),
     Found(0x2183, "queues made anew: a loss of power brought the old folder of all of them back"),
     Found(0x14A4, "the harness: a snapshot that nobody was served from counted as applied"),
+    Found(
+        0x388A, "the harness: offsets of a group whose deletion was in the log already were missed"
+    ),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]

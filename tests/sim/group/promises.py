@@ -1,8 +1,9 @@
 """What clients were told: acknowledged messages, readable messages, consumer offsets."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ledgermq.broker.metadata import GroupDelete, Offsets, OffsetsPut, TopicDelete
+from ledgermq.broker.metadata import GroupDelete, Offsets, OffsetsPut, Op, TopicDelete
 from ledgermq.broker.store.dispatch import Arrivals
 from ledgermq.broker.store.pulls import PullResult, PullStatus
 from ledgermq.broker.topics import INTERNAL_TOPIC
@@ -156,17 +157,13 @@ class Promises:
 
     def handing_over(self, member: "Member") -> None:
         """The leader begins to hand over: every offset it shows is in the log it hands over."""
-        replica, held = member.replica, member.witness.held
+        replica = member.replica
         assert replica is not None
         logged: dict[OffsetKey, int] = {}
-        deleted: set[str] = set()
-        for index in range(replica.dispatcher.applied + 1, held.end + 1):
-            written = held.at(index)
-            op = op_in(written) if written is not None else None
+        for op in _ops_to_apply(member):
             if isinstance(op, OffsetsPut):
                 logged.update(_flat(op.offsets))
-            elif isinstance(op, TopicDelete | GroupDelete):
-                deleted.add(op.name)
+        deleted = _deleted(member)
         for key in self._offsets:
             # What is in memory only: the log may be further by what an earlier leader wrote.
             shown = replica.node._offsets.get(*key)
@@ -185,9 +182,10 @@ class Promises:
         # While another hand-over does not come to an end (its target is gone, and so is the
         # majority) nothing can be written; the node has waited for that long enough.
         told = {} if replica.log.core.transferring else self._offsets
+        deleted = _deleted(member)
         for (group, topic, queue_id), (_, number) in told.items():
             created = replica.metadata.creation_index(topic)
-            if created is None:
+            if created is None or deleted.intersection((group, topic)):
                 continue
             offset = replica.node.query_offset(group, topic, queue_id)
             if offset is not None:
@@ -220,6 +218,23 @@ class Promises:
             offset, _ = self._offsets[key]
             self._told += 1
             self._offsets[key] = (offset, self._told)
+
+
+def _ops_to_apply(member: "Member") -> Iterator[Op]:
+    """The changes of the metadata in a member's log that it has not applied."""
+    replica, held = member.replica, member.witness.held
+    assert replica is not None
+    for index in range(replica.dispatcher.applied + 1, held.end + 1):
+        written = held.at(index)
+        op = op_in(written) if written is not None else None
+        if op is not None:
+            yield op
+
+
+def _deleted(member: "Member") -> set[str]:
+    """Topics and groups that one of them deletes."""
+    ops = _ops_to_apply(member)
+    return {op.name for op in ops if isinstance(op, TopicDelete | GroupDelete)}
 
 
 def _flat(offsets: Offsets) -> dict[OffsetKey, int]:
