@@ -51,7 +51,8 @@ Environment (kept for the other commands until stop; only STORE_ROOT must be giv
   HOST           the address that brokers tell to clients, default 127.0.0.1
   PYTHON         a Python of 3.11 or newer, default: the first that works
   LEDGERMQ_VENV  folder of the virtual environment, default .venv beside this file
-  LEDGERMQ_COMPILE=1  build the faster, compiled parts too; needs gcc and zlib's headers
+  LEDGERMQ_COMPILE=1  build the faster, compiled parts too, from now on; needs gcc and the
+                      headers of Python and zlib; 0: no longer
 
 Exit codes:
   0    done (start: it runs; status: all processes run)

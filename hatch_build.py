@@ -18,8 +18,8 @@ from setuptools.dist import Distribution
 ROOT = Path(__file__).resolve().parent
 _NEEDS = (
     "The compiled parts need a C compiler, and the headers of Python and zlib. Debian, Ubuntu:"
-    " apt-get install gcc python3-dev zlib1g-dev. Without HATCH_BUILD_HOOKS_ENABLE the same program"
-    " is installed in pure Python."
+    " apt-get install gcc python3-dev zlib1g-dev. Without them (LEDGERMQ_COMPILE=0, or no"
+    " HATCH_BUILD_HOOKS_ENABLE for pip) the same program is installed in pure Python."
 )
 
 

@@ -10,7 +10,8 @@ usage() {
     cat <<END
 usage: test.sh [PART]
 
-  all      everything (the default): check, then the tests with real processes
+  all      everything (the default): check, 2,000 seeds of the group simulation, compiled, a smoke
+           of the benchmark, then the tests with real processes
   check    lint, types, import rules, quick tests; under 3 minutes
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
@@ -22,8 +23,8 @@ usage: test.sh [PART]
   bench    speed beside the Java original, NATS and others; docs/performance.md; --help
   format   bring the sources into the house's form
 
-With CI=true nothing is skipped: a missing JDK or Maven is installed when we are root, and a test
-that would skip fails. PYTHON and LEDGERMQ_VENV: see ./fast-try.sh help.
+With CI=true nothing is skipped: a missing JDK, Maven, Go or C compiler is installed when we are
+root, and a test that would skip fails. PYTHON and LEDGERMQ_VENV: see ./fast-try.sh help.
 END
 }
 
@@ -75,37 +76,71 @@ need_java() {
 }
 
 # The load generator of bench/ needs it; bench/tools.py looks in /usr/local/go too.
+has_go() {
+    { go version || /usr/local/go/bin/go version; } 2>/dev/null |
+        grep -Eq 'go(1\.(2[2-9]|[3-9][0-9])|[2-9])'
+}
+
 need_go() {
     [ "${CI:-}" = true ] || return 0
-    command -v go >/dev/null 2>&1 || [ -x /usr/local/go/bin/go ] && return
-    [ "$(id -u)" = 0 ] || fail "$EXIT_FAILED" "No Go, and CI=true allows no skip." \
-        "Install it: apt-get install golang-go"
+    has_go && return
+    [ "$(id -u)" = 0 ] || fail "$EXIT_FAILED" "No Go 1.22 or newer, and CI=true allows no skip." \
+        "Install it: apt-get install golang-go, or the archive from https://go.dev/dl/"
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq golang-go >/dev/null
+    has_go || fail "$EXIT_FAILED" "The Go of this system is older than 1.22, and CI=true allows no skip." \
+        "Install the archive from https://go.dev/dl/ in /usr/local/go."
 }
 
 # Has it become slower? Without Go nobody knows; only CI insists.
 smoke() {
     part "Go for the load generator" need_go
-    if [ "${CI:-}" = true ] || command -v go >/dev/null 2>&1 || [ -x /usr/local/go/bin/go ]; then
+    if has_go; then
         part "Benchmark smoke" ours bench smoke
     else
-        warn "Benchmark smoke: skipped, there is no Go."
+        warn "Benchmark smoke: skipped, there is no Go 1.22."
     fi
+}
+
+has_compiler() {
+    printf '#include <Python.h>\n#include <zlib.h>\n' | cc -E -x c - -o /dev/null \
+        -I "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')" 2>/dev/null
+}
+
+need_compiler() {
+    [ "${CI:-}" = true ] || return 0
+    has_compiler && return
+    [ "$(id -u)" = 0 ] || fail "$EXIT_FAILED" "No C compiler with the headers of Python and zlib," \
+        "and CI=true allows no skip. Install them: apt-get install gcc python3-dev zlib1g-dev"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq gcc libc6-dev python3-dev zlib1g-dev >/dev/null
 }
 
 # In a copy: the checkout stays in pure Python.
 compiled() {
+    if ! has_compiler && [ "${CI:-}" != true ]; then
+        warn "Compiled twins: skipped, there is no C compiler with the headers of Python and zlib."
+        return
+    fi
+    case $python in
+    /*) ;;
+    *) python=$root/$python ;;
+    esac
+    LEDGERMQ_PURE=0
     copy=$(mktemp -d) || exit
     trap 'rm -rf "$copy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
     # shellcheck disable=SC2086  # a list of folder names
     cp -R ledgermq $packages tests conf docs examples bin bench ./*.toml ./*.md hatch_build.py "$copy"
     cd "$copy" || exit
     "$python" hatch_build.py || fail "$EXIT_FAILED" "The compiled parts could not be built: see above."
     part "Twins, and those who use them" tool pytest -q -n 2 --dist loadfile --timeout 60 \
         -m "not slow and not chaos and not interop" \
-        tests/unit/compiled tests/unit/dledger tests/unit/broker tests/golden tests/property
+        tests/unit/compiled tests/unit/remoting tests/unit/dledger tests/unit/broker \
+        tests/golden tests/property
     part "Group simulation with twins" ours tests.sim.group --jobs 2 --seeds 200
     cd "$root" || exit
+    LEDGERMQ_PURE=1
 }
 
 # Whole groups of real replicas in a simulated world; docs/testing.md, "Group simulation".
@@ -136,10 +171,13 @@ esac
 
 cd "$root" || exit 1
 ensure_venv test
+# Twins that somebody built beside their sources are not what these tests are about.
+export LEDGERMQ_PURE=1
 case ${1:-all} in
 all)
     check
     part "Group simulation" sim --seeds 2000
+    part "C compiler for the compiled twins" need_compiler
     part "Compiled twins" compiled
     smoke
     part "Java for the interop tests" need_java
@@ -152,7 +190,10 @@ interop)
     part "Interop tests" tool pytest -q --timeout 300 -m "interop"
     ;;
 format) format ;;
-compiled) part "Compiled twins" compiled ;;
+compiled)
+    part "C compiler for the compiled twins" need_compiler
+    part "Compiled twins" compiled
+    ;;
 sim) sim --seeds 2000 --fresh 20 ;;
 sim-long) mkdir -p build && sim --seeds 30000 --json build/sim-long.json ;;
 mutants)

@@ -5,7 +5,7 @@
 # Read from the environment:
 #   PYTHON         the interpreter to make the virtual environment with
 #   LEDGERMQ_VENV  where the virtual environment lies, default <checkout>/.venv
-#   LEDGERMQ_COMPILE=1  install the compiled parts too, from now on (docs/performance.md)
+#   LEDGERMQ_COMPILE=1  install the compiled parts too, from now on; 0: no longer
 # pip's own settings (index, proxy, certificates) reach pip unchanged.
 
 EXIT_FAILED=1
@@ -136,7 +136,10 @@ is_installed() {
     stamp_compiled=
     { read -r stamp_print && read -r stamp_extra && read -r stamp_compiled; } <"$stamp" 2>/dev/null
     [ "$stamp_print" = "$(fingerprint)" ] && { [ -z "$1" ] || [ "$stamp_extra" = "$1" ]; } &&
-        { [ -z "${LEDGERMQ_COMPILE:-}" ] || [ "$stamp_compiled" = compiled ]; }
+        case ${LEDGERMQ_COMPILE:-} in
+        1) [ "$stamp_compiled" = compiled ] ;;
+        0) [ -z "$stamp_compiled" ] ;;
+        esac
 }
 
 check_links() {
@@ -178,13 +181,17 @@ install_locked() (
     trap 'exit 143' TERM HUP
     extra=$1
     is_installed "$extra" && exit 0
-    compiled=${LEDGERMQ_COMPILE:+compiled}
+    compiled=
     if [ -f "$stamp" ]; then
-        { read -r _ && read -r old_extra && read -r old_compiled; } <"$stamp"
+        { read -r _ && read -r old_extra && read -r compiled; } <"$stamp"
         extra=${extra:-$old_extra}
-        compiled=${compiled:-${old_compiled:-}}
     fi
-    rm -f "$stamp"
+    case ${LEDGERMQ_COMPILE:-} in
+    1) compiled=compiled ;;
+    0) compiled= ;;
+    esac
+    # What was asked for outlives an installation that does not come to its end.
+    if [ -x "$python" ]; then printf 'unfinished\n%s\n%s\n' "$extra" "$compiled" >"$stamp"; fi
     "$python" -m pip --version >/dev/null 2>&1 || make_venv
     warn "Installing ledgermq${extra:+ with what its ${extra}s need} into $venv ..."
     pip_install "$extra" "$compiled" || fail "$EXIT_NO_PYTHON" "pip could not install the project: see above." \

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from ledgermq.dledger.errors import InvariantError
 from ledgermq.remoting.codes import ResponseCode
 from ledgermq.remoting.errors import PeerError
 
@@ -122,10 +123,13 @@ class Placing:
         if queue_offset is None:
             queue_offset = self._queue_end(*key)
         around = self._records.size(first) - len(first.body) - len(first.properties)
-        offsets = self.log.reserve_run([around + len(m.body) + len(m.properties) for m in messages])
+        sizes = [around + len(m.body) + len(m.properties) for m in messages]
+        offsets = self.log.reserve_run(sizes)
         records = self._records.encode_run(messages, queue_offset, offsets)
+        if [*map(len, records)] != sizes:
+            raise InvariantError(f"a batch of {key} with messages of several topics or clients")
         results = [AppendResult(queue_offset + n, offset) for n, offset in enumerate(offsets)]
-        mark, sizes = self.log.stage_run(records), [*map(len, records)]
+        mark = self.log.stage_run(records)
         self._pending.append(_Pending(mark, sum(sizes), results[-1], on_done, key))
         self.pending_bytes += sum(sizes)
         self._next_offsets[key] = queue_offset + count

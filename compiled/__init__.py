@@ -1,4 +1,4 @@
-"""Compiled twins of a few functions of the hot path, for those who build them: docs/compiled.md.
+"""Compiled twins of a few functions of the hot path, for those who build them: docs/performance.md.
 
 A twin has the name, the arguments and the results of its pure function, which always works and is
 the default. `LEDGERMQ_PURE=1` leaves the twins alone.
@@ -56,9 +56,16 @@ def has_twin(chosen: object) -> bool:
 def _load(module: str) -> ModuleType | None:
     if os.environ.get("LEDGERMQ_PURE", "") not in ("", "0"):
         return None
+    name = f"{__name__}.{module}"
     try:
-        found = import_module(f"{__name__}.{module}")
-    except ImportError:
+        found = import_module(name)
+    except ModuleNotFoundError as e:
+        if e.name == name:
+            return None  # never built
+        log.warning("%s is not used: %s", name, e)
+        return None
+    except ImportError as e:
+        log.warning("%s is not used, pure Python stands for it: %s", name, e)
         return None
     if getattr(found, "INTERFACE", None) != INTERFACE:
         log.warning("%s is of another version and not used: build it again", found.__file__)

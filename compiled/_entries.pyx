@@ -19,6 +19,9 @@ cdef enum:
     MAGIC = 1
 
 
+MIN_INDEX, MAX_INDEX = -(1 << 63), (1 << 63) - 1
+
+
 cdef inline const uint8_t *_start(bytes data):
     return <const uint8_t *>PyBytes_AS_STRING(data)
 
@@ -74,10 +77,18 @@ cdef class Walked:
     cdef inline const uint8_t *_at(self, Py_ssize_t n):
         return _start(self.data) + self._starts[n]
 
-    def gap(self, int64_t first):
+    def gap(self, first):
         cdef Py_ssize_t n
+        cdef int64_t wanted
+        if not MIN_INDEX <= first <= MAX_INDEX - self._count:
+            # What a peer says may be any number.
+            for n in range(self._count):
+                if <int64_t>load64(self._at(n) + 8) != first + <object>n:
+                    return n
+            return -1
+        wanted = first
         for n in range(self._count):
-            if <int64_t>load64(self._at(n) + 8) != first + n:
+            if <int64_t>load64(self._at(n) + 8) != wanted + n:
                 return n
         return -1
 
@@ -140,11 +151,16 @@ cdef class Walked:
 
 
 def encode_run(int64_t index, int64_t term, int64_t pos, bodies, uint32_t chain):
-    cdef Py_ssize_t count = len(bodies), total = 0, size
+    cdef Py_ssize_t count, total = 0, size
     cdef bytes body, made, units
     cdef uint8_t *q
     cdef uint8_t *unit
+    # Gone through twice: nobody may change it between.
+    bodies = tuple(bodies)
+    count = len(bodies)
     for body in bodies:
+        if body is None:
+            raise TypeError("a body is bytes")
         total += HEADER_BYTES + PyBytes_GET_SIZE(body)
     made = PyBytes_FromStringAndSize(NULL, total)
     units = PyBytes_FromStringAndSize(NULL, count * UNIT_BYTES)

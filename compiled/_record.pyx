@@ -145,6 +145,10 @@ cdef bytes _encode(
     bytes body,
     bytes properties,
 ):
+    if topic is None or born_host is None or store_host is None:
+        raise TypeError("a record's topic and hosts are bytes")
+    if body is None or properties is None:
+        raise TypeError("a record's body and properties are bytes")
     cdef Py_ssize_t topic_bytes = PyBytes_GET_SIZE(topic)
     cdef Py_ssize_t properties_bytes = PyBytes_GET_SIZE(properties)
     cdef Py_ssize_t body_bytes = PyBytes_GET_SIZE(body)

@@ -109,14 +109,14 @@ def chained(keys, numbers, bytearray dirty not None, int32_t number, int64_t beg
     PyObject_GetBuffer(numbers, &view, PyBUF_WRITABLE | PyBUF_ANY_CONTIGUOUS)
     try:
         return _chained(
-            keys, <int32_t *>view.buf, view.len // sizeof(int32_t), dirty, number, begin_ms
+            tuple(keys), <int32_t *>view.buf, view.len // sizeof(int32_t), dirty, number, begin_ms
         )
     finally:
         PyBuffer_Release(&view)
 
 
 cdef tuple _chained(
-    keys, int32_t *heads, Py_ssize_t slots, bytearray dirty, int32_t number, int64_t begin_ms
+    tuple keys, int32_t *heads, Py_ssize_t slots, bytearray dirty, int32_t number, int64_t begin_ms
 ):
     cdef Py_ssize_t slot, count = len(keys)
     cdef char *pages = PyByteArray_AS_STRING(dirty)

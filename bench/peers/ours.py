@@ -40,11 +40,15 @@ class InstalledLauncher(PythonLauncher):
 
     def __init__(self, *, pure: bool = True) -> None:
         """`pure`: without the compiled twins."""
+        self._pure = pure
         self._packages = installed(pure=pure)
 
     def env(self, node: Node) -> dict[str, str]:
         """Its whole environment."""
-        return super().env(node) | {"PYTHONPATH": str(self._packages)}
+        return super().env(node) | {
+            "PYTHONPATH": str(self._packages),
+            "LEDGERMQ_PURE": "1" if self._pure else "0",
+        }
 
 
 def installed(*, pure: bool = True) -> Path:

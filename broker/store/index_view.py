@@ -266,6 +266,6 @@ class IndexView:
 
     def _put_slice(self, data: bytes, places: Sequence[Place]) -> None:
         found = keys_in(data, places)
-        for offset in found.unreadable:
-            log.warning("the record at %d cannot be read and is not indexed", offset)
+        for offset, problem in found.unreadable:
+            log.warning("the record at %d is not indexed: %s", offset, problem)
         self.index.put(found.keys, places[-1][0])

@@ -32,11 +32,11 @@ class RecordKeys(NamedTuple):
 
     Attributes:
         keys: of all of them.
-        unreadable: physical offsets of what is no record.
+        unreadable: physical offset of what is no record, and why.
     """
 
     keys: list[HashedKey]
-    unreadable: list[int]
+    unreadable: list[tuple[int, str]]
 
 
 @twin_in("_record_keys")
@@ -57,8 +57,8 @@ def keys_in(data: bytes, places: Sequence[Place]) -> RecordKeys:
             prefix = prefixes.get(topic)
             if prefix is None:
                 prefix = prefixes[topic] = java_hash(f"{topic.decode()}#") & _WORD
-        except (RecordError, UnicodeDecodeError):
-            found.unreadable.append(offset)
+        except (RecordError, UnicodeDecodeError) as e:
+            found.unreadable.append((offset, str(e)))
             continue
         waiting += [(prefix, key, offset, store_ms) for key in keys_of(properties)]
     found.keys.extend(_hashed(waiting))

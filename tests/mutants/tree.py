@@ -85,7 +85,7 @@ def _pytest() -> list[str]:
 def _copy(path: Path, target: Path) -> None:
     if path.is_dir():
         # The links in ledgermq/ are relative: they point into the copy.
-        skipped = shutil.ignore_patterns("__pycache__", "target", ".hypothesis")
+        skipped = shutil.ignore_patterns("__pycache__", "target", ".hypothesis", "*.so")
         shutil.copytree(path, target, symlinks=True, ignore=skipped)
     else:
         shutil.copy2(path, target)

@@ -4,7 +4,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledgermq.dledger.ids import NodeId, Standing
@@ -108,6 +108,7 @@ def test_well_framed_nonsense_is_a_frame_error(kind: Kind, head: list[Any], payl
 
 
 @given(pushes(), st.binary(max_size=200))
+@example(Push(NodeId("n0"), 5, 1, (1 << 63) - 1, -1, ((5, 1),), 0), b"")
 def test_a_payload_that_is_not_what_the_push_says_is_a_frame_error(push: Push, raw: bytes) -> None:
     if not raw and not push.runs:
         codec.check_push(push, raw)

@@ -132,6 +132,17 @@ def test_walked_entries(
         twin[len(twin)]
 
 
+@pytest.mark.parametrize("bodies", [[None], [b"x", None], ["text"]])
+def test_what_is_no_body_is_not_read(bodies: list[Any]) -> None:
+    with pytest.raises(TypeError):
+        walked.encode_run(0, 1, 0, bodies, 0)
+
+
+def test_bodies_that_are_made_while_they_are_read() -> None:
+    bodies = [b"one", b"two"]
+    assert walked.encode_run(0, 1, 0, iter(bodies), 0) == walked.encode_run(0, 1, 0, bodies, 0)  # type: ignore[arg-type]
+
+
 # --- records --------------------------------------------------------------------------------------
 
 HOSTS = st.sampled_from([b"\x7f\0\0\x01\0\0\x2a\x9f", bytes(range(20))])
@@ -184,6 +195,15 @@ def test_a_record(values: dict[str, Any]) -> None:
         assert twin[1].split(":")[:2] == pure[1].split(":")[:2]
     else:
         assert twin == pure
+
+
+@pytest.mark.parametrize("name", ["topic", "born_host", "store_host", "body", "properties"])
+def test_a_record_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(TypeError):
+        message_record.encode_record(**NOTHING | {name: None})
+    message = OutgoingRecord("T", 0, None, b"", 0, 0, 0, bytes(8))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        record_builder.encode_records([message], b"T", 0, [0], 0, bytes(8))
 
 
 @fuzzing(60)

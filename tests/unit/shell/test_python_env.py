@@ -159,8 +159,20 @@ def test_the_compiled_parts_are_asked_for_once_and_stay(checkout: Path, fake_ven
         sh.call("ensure_venv", root=checkout)
     (checkout / "broker" / "b.py").touch()
     sh.call("ensure_venv test", root=checkout)
+    sh.call("LEDGERMQ_COMPILE=0; ensure_venv", root=checkout)
+    sh.call("ensure_venv", root=checkout)
     asked_for = [line.split()[-1] for line in asked(fake_venv) if " install " in line]
-    assert asked_for == ["hooks=", "hooks=1", "hooks=1"]
+    assert asked_for == ["hooks=", "hooks=1", "hooks=1", "hooks="]
+
+
+def test_what_was_asked_for_outlives_a_failed_install(checkout: Path, fake_venv: Path) -> None:
+    asks = f'echo "$@ hooks=$HATCH_BUILD_HOOKS_ENABLE" >>"{fake_venv}/asked"'
+    sh.program(fake_venv / "bin" / "python", f"{asks}; case $* in *install*) exit 1 ;; esac")
+    assert sh.call("LEDGERMQ_COMPILE=1; ensure_venv test", root=checkout).returncode == 3
+    sh.program(fake_venv / "bin" / "python", asks)
+    assert sh.call("ensure_venv", root=checkout).returncode == 0
+    installed = [line for line in asked(fake_venv) if " install " in line]
+    assert [line.split()[-2:] for line in installed] == [[".[test]", "hooks=1"]] * 2
 
 
 def test_a_failed_install_is_tried_again(checkout: Path) -> None:
