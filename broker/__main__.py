@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ledgermq.compiled import PAIRS
 from ledgermq.remoting.daemon import DaemonParser, Voice, obey_java_opt, start_log, stop_signal
 from ledgermq.remoting.errors import CallerError, LedgerMQError
 
@@ -140,6 +141,7 @@ async def _serve(config: BrokerConfig, *, bootstrap: bool) -> int:
         f" serializeType=JSON{known}\n"
     )
     sys.stdout.flush()
+    log.info("compiled twins in use: %d", len(PAIRS))
     # What lives now lives until the end: keep it out of every later collection.
     gc.collect()
     gc.freeze()
