@@ -25,6 +25,16 @@ def campaign(s: RaftState) -> None:
     _count_pre_votes(s)
 
 
+def ask_again_soon(s: RaftState) -> None:
+    """The last question was of a term that has passed, so nobody has refused this log yet.
+
+    It may be the only one that can win. Who hears a leader refuses the next question too, and that
+    one is of the present term: then a full timeout follows.
+    """
+    t = s.config.timing
+    s.deadline_ms = s.now_ms + s.rng.randint(t.hint_retry_min_ms, t.hint_retry_max_ms)
+
+
 def stand(s: RaftState, *, forced: bool) -> None:
     """Raise the term, vote for oneself and ask for votes."""
     s.set_term(s.term + 1, s.config.self_id)

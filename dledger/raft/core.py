@@ -230,7 +230,10 @@ def _on_received(s: RaftState, e: Received) -> None:
         candidate.on_vote_request(s, m)
         return
     if m.term > s.term:
+        asked_in_the_past = s.pre_voting and isinstance(m, VoteReply)
         s.follow(m.term, None)
+        if asked_in_the_past:
+            candidate.ask_again_soon(s)
     _MESSAGES[type(m)](s, m)
 
 

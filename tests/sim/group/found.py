@@ -42,5 +42,6 @@ FOUND = [
     Found(
         0x388A, "the harness: offsets of a group whose deletion was in the log already were missed"
     ),
+    Found(0x5ED1, "a candidate that had asked in a term long past waited a full timeout to ask again"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),
 ]
