@@ -111,7 +111,7 @@ def smoke_command(
     pairs: int,
     seconds: float,
 ) -> None:
-    """For CI, under 2 minutes: ours against the bare echo, compared with bench/smoke.json."""
+    """For CI, a minute or two: ours against the bare echo, compared with bench/smoke.json."""
     from . import smoke  # noqa: PLC0415 - it needs the tests' cluster
 
     sys.exit(smoke.run(_commands([], quick=True), pairs=pairs, seconds=seconds, record=record))
@@ -130,7 +130,7 @@ def scale_command(
     out: Path,
     quick: bool,
 ) -> None:
-    """What grows with groups, topics and clients, for docs/scale.md; about five minutes."""
+    """What grows with groups, topics and clients, for docs/scale.md; about three minutes."""
     from .scale import run  # noqa: PLC0415 - it needs the tests' cluster
 
     points = run.all_points(run.QUICK if quick else run.FULL, click.echo)

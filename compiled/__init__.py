@@ -1,4 +1,4 @@
-"""Compiled twins of a few functions of the hot path, for those who build them: docs/compiled.md.
+"""Compiled twins of a few functions of the hot path, for those who build them: docs/performance.md.
 
 A twin has the name, the arguments and the results of its pure function, which always works and is
 the default. `LEDGERMQ_PURE=1` leaves the twins alone.

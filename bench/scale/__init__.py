@@ -1,6 +1,6 @@
 """What grows with the size of an installation: slopes for docs/scale.md.
 
-    python -m bench scale            # about five minutes; a table, and scale.json
+    python -m bench scale            # about three minutes; a table, and scale.json
     python -m bench scale --quick    # small numbers: does it all run?
 
 Real name servers and brokers; the many brokers and clients that talk to them are connections of
