@@ -15,7 +15,7 @@ usage: test.sh [PART]
   check    lint, types, import rules, quick tests; under 3 minutes
   drill    kill-the-leader drills with real processes
   interop  the official Java clients against us; needs a JDK and Maven
-  compiled the compiled twins: built in a copy, and the tests of everything that uses them
+  compiled the compiled twins: built in a copy, and the tests of the log and the broker
   sim      the group simulation: 2,000 fixed seeds and 20 fresh ones; SEED=0x5f1c: that one
   sim-long the group simulation: 30,000 seeds, report in build/sim-long.json
   mutants  wrong changes of the source, one at a time: a test must notice each; --help

@@ -26,6 +26,11 @@ def record(body: bytes = b"x", topic: str = "T", properties: bytes = b"") -> Out
     )
 
 
+def full(*_: object) -> None:
+    """Stands for a write."""
+    raise DiskFullError("data: no room left on the device")
+
+
 async def append(app: BrokerApp, *records: OutgoingRecord) -> list[AppendResult | PeerError]:
     """Append one by one in one go; the outcomes in order, each exactly once."""
     outcomes: list[AppendResult | PeerError] = []
@@ -95,10 +100,6 @@ async def test_a_batch_that_finds_no_room_is_refused_once_and_leaves_no_hole(
         app = await group.leader()
         outcomes: list[Any] = []
         with monkeypatch.context() as patch:
-
-            def full(*_: object) -> None:
-                raise DiskFullError("data: no room left on the device")
-
             patch.setattr(app.log.ledger._clean_writes, "write", full)
             app.node.append_all([record(), record()], outcomes.append)
             await until(lambda: outcomes)
@@ -184,9 +185,6 @@ async def test_on_a_full_disk_sends_get_14_and_offsets_stay_dense(
         await group.create_topic("T")
         app = await group.leader()
         assert await group.send("T") == 0
-
-        def full(*_: object) -> None:
-            raise DiskFullError("data: no room left on the device")
 
         with monkeypatch.context() as patch:
             patch.setattr(app.log.ledger.data, "write", full)
