@@ -178,7 +178,7 @@ class Run:
 
         A sync that began while the disk was slow takes the time that it takes. Damage of before may
         be met now: its node stops by itself, and without it there may be no majority until it is
-        started again.
+        started again. The same goes for a node that ends after a SIGTERM, as slowly as its disk.
         """
         world, leader = self.group.world, self.group.leader
         world.run_until(self._syncs_are_through, SLOW_SYNC_US)
@@ -190,9 +190,15 @@ class Run:
             )
             if leader() is not None:
                 return
-            if self._running() == running:
+            if self._running() == running and not self._awaits_one_that_ends():
                 break
         raise ViolationError("leader_soon", f"no leader: {self._state()}")
+
+    def _awaits_one_that_ends(self) -> bool:
+        """A node that stops is still busy with it, and the others are no majority."""
+        stay = [m for m in self.group.all if m.running and m.whole and not m.stopping]
+        ending = any(m.alive and m.stopping for m in self.group.all)
+        return ending and 2 * len(stay) <= len(self.group.all)
 
     def _running(self) -> list[bool]:
         return [m.running for m in self.group.all]
