@@ -10,7 +10,7 @@ from .metadata import Metadata
 from .placing import Placing
 from .record_builder import RecordBuilder
 from .stats import BrokerStats
-from .writer import AppendResult, OnDone, OutgoingRecord
+from .writer import AppendResult, OnDone, OnEachDone, OutgoingRecord
 
 
 class Appending:
@@ -28,6 +28,7 @@ class Appending:
         deleting: Container[str],
         place: Callable[[OutgoingRecord, OnDone], AppendResult],
         place_all: Callable[[Sequence[OutgoingRecord], OnDone], list[AppendResult]],
+        place_each: Callable[[Sequence[OutgoingRecord], OnEachDone], object] | None,
     ) -> None:
         """Append for one node.
 
@@ -41,6 +42,7 @@ class Appending:
             deleting: topics that are being deleted.
             place: how a message is placed whose sender waits for the answer.
             place_all: the same for a batch.
+            place_each: the same for messages that need not belong together; None: one by one.
         """
         self._config = config
         self._metadata = metadata
@@ -51,6 +53,7 @@ class Appending:
         self._deleting = deleting
         self._place = place
         self._place_all = place_all
+        self._place_each = place_each
 
     def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
         """See `MessageAppender.append`."""
@@ -73,12 +76,27 @@ class Appending:
         self._stats.on_put(len(messages), sum(len(m.body) for m in messages))
         return results
 
-    def _refusal(self, topic: str) -> PeerError | None:
+    def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
+        """See `MessageAppender.append_each`."""
+        count, body_bytes = len(messages), sum(len(m.body) for m in messages)
+        if (
+            self._place_each is None
+            or any(self._refusal(topic, count, body_bytes) for topic in {m.topic for m in messages})
+            or any(map(self._records.misfit, messages))
+        ):
+            return False
+        self._place_each(messages, on_done)
+        self._stats.on_put(count, body_bytes)
+        return True
+
+    def _refusal(self, topic: str, count: int = 1, size: int = 1) -> PeerError | None:
+        """Why this node takes no message of a topic; for many, with their number and bytes."""
         refusal = self._node_refusal()
         if refusal is not None:
             return refusal
         config = self._config
-        if self._placing.is_full(config.send_queue_capacity, config.max_pending_send_bytes):
+        placing, max_bytes = self._placing, config.max_pending_send_bytes
+        if placing.is_full(config.send_queue_capacity, max_bytes, count, size):
             return PeerError(
                 ResponseCode.SYSTEM_BUSY,
                 "[PC_SYNCHRONIZED]broker busy, start flow control for a while",

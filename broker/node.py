@@ -42,7 +42,7 @@ from .store.dispatch import Dispatcher
 from .store.placed import PlacedRecord
 from .store.queue_runs import read_runs
 from .store.tags_codes import is_queued
-from .writer import AppendResult, OnDone, OutgoingRecord
+from .writer import AppendResult, OnDone, OnEachDone, OutgoingRecord
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ class Node:
             deleting=self._deleting,
             place=self._placing.place,
             place_all=self._placing.place_all,
+            place_each=self._placing.place_each,
         )
         self._preparing = False
         self._offsets = OffsetBuffer(
@@ -264,6 +265,10 @@ class Node:
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
         """See `MessageAppender.append_all`."""
         return self._appending.append_all(messages, on_done)
+
+    def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
+        """See `MessageAppender.append_each`."""
+        return self._appending.append_each(messages, on_done)
 
     def _refusal(self) -> PeerError | None:
         if not self.takes_appends:

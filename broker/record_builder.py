@@ -26,18 +26,18 @@ _AROUND_BYTES = 1024
 @twin_in("_record")
 def encode_records(
     messages: Sequence[OutgoingRecord],
-    topic: bytes,
-    queue_offset: int,
+    topics: Sequence[bytes],
+    queue_offsets: Sequence[int],
     offsets: Sequence[int],
     store_timestamp_ms: int,
     store_host: bytes,
 ) -> list[bytes]:
-    """Records of one topic that follow each other in their queue; errors as of `encode_record`.
+    """Records that follow each other in the log; errors as of `encode_record`.
 
     Args:
         messages: what they hold.
-        topic: in UTF-8.
-        queue_offset: of the first.
+        topics: topic of each, in UTF-8.
+        queue_offsets: of each.
         offsets: physical offset of each.
         store_timestamp_ms: of all of them, ms since 1970.
         store_host: see `encode_record`.
@@ -47,7 +47,7 @@ def encode_records(
             topic=topic,
             queue_id=m.queue_id,
             flag=m.flag,
-            queue_offset=queue_offset + n,
+            queue_offset=queue_offset,
             physical_offset=offset,
             sys_flag=m.sys_flag,
             born_timestamp_ms=m.born_timestamp_ms,
@@ -59,7 +59,9 @@ def encode_records(
             body=m.body,
             properties=m.properties,
         )
-        for n, (m, offset) in enumerate(zip(messages, offsets, strict=True))
+        for m, topic, queue_offset, offset in zip(
+            messages, topics, queue_offsets, offsets, strict=True
+        )
     ]
 
 
@@ -124,6 +126,18 @@ class RecordBuilder:
         size += _V6_EXTRA_BYTES if len(m.born_host) > 8 else 0
         return size + (_V6_EXTRA_BYTES if len(self._store_host) > 8 else 0)
 
+    def sizes(self, messages: Sequence[OutgoingRecord]) -> list[int]:
+        """`size` of each."""
+        sizes: list[int] = []
+        topic, host_bytes, around = None, 0, 0
+        for m in messages:
+            variable = len(m.body) + len(m.properties)
+            if m.topic != topic or len(m.born_host) != host_bytes:
+                topic, host_bytes = m.topic, len(m.born_host)
+                around = self.size(m) - variable
+            sizes.append(around + variable)
+        return sizes
+
     def encode(self, m: OutgoingRecord, queue_offset: int, physical_offset: int) -> bytes:
         """The record, of the length that `size` says.
 
@@ -148,19 +162,22 @@ class RecordBuilder:
         )
 
     def encode_run(
-        self, messages: Sequence[OutgoingRecord], queue_offset: int, offsets: Sequence[int]
+        self,
+        messages: Sequence[OutgoingRecord],
+        queue_offsets: Sequence[int],
+        offsets: Sequence[int],
     ) -> list[bytes]:
-        """`encode` messages of one topic that follow each other in their queue.
+        """`encode` messages that follow each other in the log.
 
         Args:
             messages: at least one.
-            queue_offset: of the first.
+            queue_offsets: of each.
             offsets: physical offset of each.
         """
         return encode_records(
             messages,
-            self._topic(messages[0].topic),
-            queue_offset,
+            [self._topic(m.topic) for m in messages],
+            queue_offsets,
             offsets,
             self._store_ms(),
             self._store_host,

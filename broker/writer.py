@@ -146,6 +146,8 @@ class AppendResult:
 
 
 OnDone = Callable[[AppendResult | PeerError], None]
+# Where each of several messages lies, or why none of them is stored.
+OnEachDone = Callable[[list[AppendResult] | PeerError], None]
 
 
 class MessageAppender(Protocol):
@@ -164,6 +166,18 @@ class MessageAppender(Protocol):
 
         Returns:
             Where each will lie; empty when refused.
+        """
+        ...
+
+    def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
+        """Append messages that need not belong together, in their order: cheaper than one by one.
+
+        Args:
+            messages: at least one, of any queues and clients.
+            on_done: is called exactly once, when all can be read, or with the refusal of all.
+
+        Returns:
+            False: nothing has changed and `on_done` will not be called; append them one by one.
         """
         ...
 

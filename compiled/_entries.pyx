@@ -9,7 +9,7 @@ from ._bytes cimport (
     crc32, int32_t, int64_t, load32, load64, store32, store64, uint8_t, uint32_t,
 )
 
-INTERFACE = 1
+INTERFACE = 2
 
 cdef enum:
     HEADER_BYTES = 48

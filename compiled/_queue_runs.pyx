@@ -10,7 +10,7 @@ from ledgermq.broker.topics import INTERNAL_TOPIC
 from ._bytes cimport int32_t, int64_t, load32, load64, store32, store64, uint8_t, uint32_t
 from ._record cimport Record, Value, java_hash, last_value, read_record
 
-INTERFACE = 1
+INTERFACE = 2
 
 cdef enum:
     HEADER_BYTES = 48

@@ -9,7 +9,7 @@ from ._bytes cimport (
     crc32, int32_t, int64_t, load16, load32, load64, store16, store32, store64, uint8_t, uint32_t,
 )
 
-INTERFACE = 1
+INTERFACE = 2
 
 cdef enum:
     # Size to born time; store time; reconsume times, prepared transaction offset, body size.
@@ -112,20 +112,21 @@ def encode_record(
 
 def encode_records(
     messages,
-    bytes topic not None,
-    int64_t queue_offset,
+    topics,
+    queue_offsets,
     offsets,
     int64_t store_timestamp_ms,
     bytes store_host not None,
 ):
     cdef list made = []
-    for m, offset in zip(messages, offsets, strict=True):
+    for m, topic, queue_offset, offset in zip(
+        messages, topics, queue_offsets, offsets, strict=True
+    ):
         made.append(_encode(
             topic, m.queue_id, m.flag, queue_offset, offset, m.sys_flag, m.born_timestamp_ms,
             m.born_host, store_timestamp_ms, store_host, m.reconsume_times,
             m.prepared_transaction_offset, m.body, m.properties,
         ))
-        queue_offset += 1
     return made
 
 

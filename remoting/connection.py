@@ -101,18 +101,22 @@ class Connection(asyncio.Protocol):
         self.last_activity_ms = mono_ms()
         shortcut = self._registry.shortcut
         try:
-            for whole in self._decoder.split(data):
-                if self._is_refused:
-                    return
-                if shortcut is not None and self._serves_now() and shortcut(self, whole):
-                    continue
-                command = self._decoder.decode(whole)
-                if command.flag & RESPONSE_FLAG:
-                    self._settle(command)
-                else:
-                    self._serve(command)
+            frames, at = self._decoder.split(data), 0
+            while at < len(frames) and not self._is_refused:
+                first = at
+                if shortcut is not None and self._serves_now():
+                    at = shortcut(self, frames, first)
+                if at == first:
+                    self._take(self._decoder.decode(frames[at]))
+                    at += 1
         except FrameError as e:
             self._refuse(e)
+
+    def _take(self, command: RemotingCommand) -> None:
+        if command.flag & RESPONSE_FLAG:
+            self._settle(command)
+        else:
+            self._serve(command)
 
     def _refuse(self, error: FrameError) -> None:
         """Nothing more is taken from who sends such bytes."""

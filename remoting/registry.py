@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 # as a task); or it returns None and replies later by `connection.reply` (or never: one-way).
 HandlerResult = RemotingCommand | None | Awaitable[RemotingCommand | None]
 Handler = Callable[["Connection", RemotingCommand], HandlerResult]
-# Gets a whole frame without its length; whether it has taken it.
-Shortcut = Callable[["Connection", bytes], bool]
+# Gets whole frames without their lengths, and the number of the first that is not served yet; the
+# number of the first that it has not taken.
+Shortcut = Callable[["Connection", list[bytes], int], int]
 
 
 class ProcessorRegistry:
     """Request code -> handler; each code once.
 
     Attributes:
-        shortcut: is shown every frame first, and may take it instead of all that follows.
+        shortcut: is shown the frames that came in first, and may take any number of those that are
+            next, instead of all that follows.
     """
 
     def __init__(self) -> None:

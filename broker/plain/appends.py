@@ -76,6 +76,8 @@ class PlainAppends:
         self._is_sync = config.sync_flush
         self._timeout_ms = config.sync_flush_timeout_ms
         self.placing = Placing(records, self, queue_end)
+        # Of what waits for the disk each sender says for itself whether it does.
+        self.place_each = None if config.sync_flush else self.placing.place_each
         self.staged_end = commit_log.end_pos
         policy = FlushPolicy(
             config.flush_interval_commit_log_ms,

@@ -23,7 +23,7 @@ from ledgermq.broker.metadata import (
 from ledgermq.broker.offset_buffer import OffsetBuffer
 from ledgermq.broker.record_builder import RecordBuilder
 from ledgermq.broker.stats import BrokerStats
-from ledgermq.broker.writer import AppendResult, OnDone, OutgoingRecord
+from ledgermq.broker.writer import AppendResult, OnDone, OnEachDone, OutgoingRecord
 from ledgermq.dledger.errors import DiskFullError
 from ledgermq.remoting.bodies.group import SubscriptionGroupConfig
 from ledgermq.remoting.bodies.registration import TopicConfig
@@ -109,6 +109,7 @@ class PlainNode:
             deleting=self._deleting,
             place=appends.place,
             place_all=appends.place_all,
+            place_each=appends.place_each,
         )
         # Held while a topic is made or deleted: its files are not to be both.
         self._topics_lock = asyncio.Lock()
@@ -161,6 +162,10 @@ class PlainNode:
     def append_all(self, messages: list[OutgoingRecord], on_done: OnDone) -> list[AppendResult]:
         """See `MessageAppender.append_all`."""
         return self._appending.append_all(messages, on_done)
+
+    def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
+        """See `MessageAppender.append_each`."""
+        return self._appending.append_each(messages, on_done)
 
     def _refusal(self) -> PeerError | None:
         reason = self._refuses() if self.ready else "this broker stops"

@@ -16,6 +16,10 @@ from .rules import property_value
 _PREFIX = struct.Struct(">II")
 
 
+# What an answer takes from its request: its number, the properties in its header, the queue.
+Asked = tuple[int, str, int]
+
+
 @dataclass(slots=True)
 class SendAnswers:
     """Builds answers as whole frames: of the busiest answer of all most is known beforehand.
@@ -57,6 +61,12 @@ class SendAnswers:
     def message_id(self, physical_offset: int) -> str:
         """The offset message id of a record of this broker."""
         return f"{self._host_id}{physical_offset:016X}"
+
+    def plain(self, asked: Asked, result: AppendResult) -> bytes:
+        """The answer to a send of one message."""
+        opaque, properties, queue_id = asked
+        ids = self.message_id(result.physical_offset)
+        return self.frame(opaque, properties, result, ids, queue_id)
 
     def frame(
         self, opaque: int, properties: str, result: AppendResult, ids: str, queue_id: int

@@ -24,7 +24,7 @@ from ledgermq.remoting.headers.send import SendMessageRequestV2
 from ledgermq.remoting.message_id import pack_host
 from ledgermq.remoting.message_types import SysFlag
 
-from .answers import SendAnswers
+from .answers import Asked, SendAnswers
 from .rules import check
 
 _CODE = int(RequestCode.SEND_MESSAGE_V2)
@@ -38,6 +38,8 @@ _PLAIN_FLAGS = SysFlag.COMPRESSED | SysFlag.MULTI_TAGS | SysFlag.COMPRESSION_MAS
 _MIN_FRAME_BYTES = 4
 _MAX_HEADER_BYTES = 64 << 10
 _MAX_TOPICS = 10_000
+# So many sends at most are appended in one go.
+_MAX_RUN = 256
 
 
 class _Send(msgspec.Struct):
@@ -55,8 +57,12 @@ class _Send(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Send, strict=False).decode
 
 
+# A send that goes the short way.
+_Plain = tuple[Asked, OutgoingRecord]
+
+
 class QuickSends:
-    """Called for every frame before anything else; see `ProcessorRegistry.shortcut`."""
+    """Called with all frames before anything else; see `ProcessorRegistry.shortcut`."""
 
     def __init__(
         self,
@@ -76,24 +82,63 @@ class QuickSends:
         # Topics whose names have been checked: producers may send to them.
         self._names: set[str] = set()
 
-    def __call__(self, connection: Connection, frame: bytes) -> bool:
-        """Whether the frame was such a send; it is answered when its message can be read."""
+    def __call__(self, connection: Connection, frames: list[bytes], at: int) -> int:
+        """Take the plain sends from frame `at` on; number of the first frame that is left.
+
+        They are answered when their messages can be read.
+        """
+        if not self._is_open():
+            return at
+        born_host = pack_host(connection.remote)
+        first = self._read(frames[at], born_host)
+        if first is None:
+            return at
+        if at + 1 == len(frames):
+            return at + self._append(connection, *first)
+        sends = [first]
+        for frame in frames[at + 1 : at + _MAX_RUN]:
+            send = self._read(frame, born_host)
+            if send is None:
+                break
+            sends.append(send)
+        if len(sends) > 1 and self._append_each(connection, sends):
+            return at + len(sends)
+        for asked, record in sends:
+            if not self._append(connection, asked, record):
+                break
+            at += 1
+        return at
+
+    def _read(self, frame: bytes, born_host: bytes) -> _Plain | None:
+        """The send in a frame, if that is what it is, and nothing is special about it."""
         if len(frame) < _MIN_FRAME_BYTES:
-            return False
+            return None
         body_at = _MIN_FRAME_BYTES + int.from_bytes(frame[1:_MIN_FRAME_BYTES])
         if frame[0] != SerializeType.JSON or body_at > min(len(frame), _MAX_HEADER_BYTES):
-            return False
+            return None
         head = frame[_MIN_FRAME_BYTES:body_at]
-        if _CODE_TEXT not in head or _FORWARDED in head or not self._is_open():
-            return False
+        if _CODE_TEXT not in head or _FORWARDED in head:
+            return None
         try:
             send = _decode(head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
+            return None
         header = send.extFields
         if send.code != _CODE or send.flag or not self._is_plain(header, len(frame) - body_at):
-            return False
-        return self._append(connection, send.opaque, header, frame[body_at:])
+            return None
+        text = header.properties or ""
+        record = OutgoingRecord(
+            header.topic,
+            header.queue_id,
+            frame[body_at:],
+            self._answers.properties(text),
+            header.flag,
+            header.sys_flag,
+            header.born_timestamp,
+            born_host,
+            header.reconsume_times or 0,
+        )
+        return (send.opaque, text, header.queue_id), record
 
     def _is_plain(self, header: SendMessageRequestV2, body_bytes: int) -> bool:
         """Whether nothing is to be refused, and nothing to be done but to store the message."""
@@ -107,8 +152,7 @@ class QuickSends:
             or body_bytes > self._config.max_message_size
         ):
             return False
-        properties = header.properties
-        if properties and any(name in properties for name in _SPECIAL_PROPERTIES):
+        if header.properties and _is_special(header.properties):
             return False
         return header.topic in self._names or self._is_usual(header)
 
@@ -124,32 +168,44 @@ class QuickSends:
             self._names.add(header.topic)
         return True
 
-    def _append(
-        self, connection: Connection, opaque: int, header: SendMessageRequestV2, body: bytes
-    ) -> bool:
-        answers, queue_id, text = self._answers, header.queue_id, header.properties or ""
-        record = OutgoingRecord(
-            header.topic,
-            queue_id,
-            body,
-            answers.properties(text),
-            header.flag,
-            header.sys_flag,
-            header.born_timestamp,
-            pack_host(connection.remote),
-            header.reconsume_times or 0,
-        )
+    def _append(self, connection: Connection, asked: Asked, record: OutgoingRecord) -> bool:
+        """Append one; False: nothing has changed, and the long way says why."""
 
         def done(result: AppendResult | PeerError) -> None:
             if isinstance(result, PeerError):
-                refused = RemotingCommand(_CODE, opaque=opaque)
-                connection.reply(refused, response(result.code, result.remark))
+                _refuse(connection, asked, result)
             else:
-                ids = answers.message_id(result.physical_offset)
-                connection.send_bytes(answers.frame(opaque, text, result, ids, queue_id))
+                connection.send_bytes(self._answers.plain(asked, result))
 
         try:
             self._node.append(record, done)
         except LedgerMQError:
-            return False  # nothing has changed, and the long way says why
+            return False
         return True
+
+    def _append_each(self, connection: Connection, sends: list[_Plain]) -> bool:
+        """Append several in one go; False: nothing has changed."""
+        waiting = [asked for asked, _ in sends]
+
+        def done(results: list[AppendResult] | PeerError) -> None:
+            if isinstance(results, PeerError):
+                for asked in waiting:
+                    _refuse(connection, asked, results)
+            else:
+                connection.send_bytes(b"".join(map(self._answers.plain, waiting, results)))
+
+        try:
+            return self._node.append_each([record for _, record in sends], done)
+        except LedgerMQError:
+            return False
+
+
+def _is_special(properties: str) -> bool:
+    delays, transactions, aliases = _SPECIAL_PROPERTIES
+    return delays in properties or transactions in properties or aliases in properties
+
+
+def _refuse(connection: Connection, asked: Asked, refusal: PeerError) -> None:
+    opaque, _, _ = asked
+    refused = RemotingCommand(_CODE, opaque=opaque)
+    connection.reply(refused, response(refusal.code, refusal.remark))

@@ -42,7 +42,7 @@ FOUND = [
     Found(
         0x388A, "the harness: offsets of a group whose deletion was in the log already were missed"
     ),
-    Found(0x5ED1, "a candidate that had asked in a term long past waited a full timeout to ask again"),
+    Found(0x5ED1, "a candidate that had asked in a term long past waited a full timeout"),
     Found(0x6D41, "the same, with a third node that was damaged instead of wiped"),
     Found(0x67A, "the harness: no leader while the node of the majority was still ending"),
     Found(0x25, "SIGTERM during a hand-over lost the consumer offsets of the last 200 ms"),

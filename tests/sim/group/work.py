@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TOPICS = ("Orders", "Bills", "Notes", "Parcels")
 GROUPS = ("G0", "G1", "G2")
 _BORN_HOST = pack_host("10.1.1.1:4711")
+# A burst of so many messages is sent in one go, as a broker appends what comes in together.
+_LEAST_RUN = 4
 
 # (weight, what is done)
 _OPERATIONS = [
@@ -139,24 +141,47 @@ class Work:
         member = self._leader()
         if member is None or member.replica is None:
             return
-        for _ in range(self._rng.choice((1, 1, 2, 4, 8, 16))):
+        count = self._rng.choice((1, 1, 2, 4, 8, 16))
+        records: list[OutgoingRecord] = []
+        for _ in range(count):
             place = self._queue(member.replica)
             if place is None:
                 self.put_topic()
                 return
-            self.send_one(member, *place)
+            if count < _LEAST_RUN:
+                self.send_one(member, *place)
+            else:
+                records.append(self.record(*place))
+        if records:
+            self._send_run(member, records)
 
     def send_one(self, member: "Member", topic: str, queue_id: int) -> None:
         """One message."""
+        self._send(member, self.record(topic, queue_id))
+
+    def _send(self, member: "Member", record: OutgoingRecord) -> None:
         replica = member.replica
         assert replica is not None
-        record = self.record(topic, queue_id)
         self._count("sends")
 
         def done(result: AppendResult | PeerError) -> None:
             self._answered([record], [result])
 
         member.call(replica.node.append, record, done)
+
+    def _send_run(self, member: "Member", records: list[OutgoingRecord]) -> None:
+        """In one go; when the node does not want them so, one by one, as a broker does."""
+        replica = member.replica
+        assert replica is not None
+
+        def done(results: list[AppendResult] | PeerError) -> None:
+            self._answered(records, [results] if isinstance(results, PeerError) else [*results])
+
+        if member.call(replica.node.append_each, records, done):
+            self._count("runs of sends")
+            return
+        for record in records:
+            self._send(member, record)
 
     def send_batch(self) -> None:
         """Several messages, all or none."""

@@ -203,12 +203,12 @@ def test_a_record_of_nothing_is_refused(name: str) -> None:
         message_record.encode_record(**NOTHING | {name: None})
     message = OutgoingRecord("T", 0, None, b"", 0, 0, 0, bytes(8))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        record_builder.encode_records([message], b"T", 0, [0], 0, bytes(8))
+        record_builder.encode_records([message], [b"T"], [0], [0], 0, bytes(8))
 
 
 @fuzzing(60)
 @given(st.lists(fields(), min_size=1, max_size=4), INDEX, st.integers(0, 1 << 40))
-def test_records_of_a_batch(many: list[dict[str, Any]], first: int, store_ms: int) -> None:
+def test_records_of_a_run(many: list[dict[str, Any]], first: int, store_ms: int) -> None:
     messages = [
         OutgoingRecord(
             "T",
@@ -224,10 +224,11 @@ def test_records_of_a_batch(many: list[dict[str, Any]], first: int, store_ms: in
         )
         for values in many
     ]
-    offsets = [values["physical_offset"] for values in many]
-    same(record_builder.encode_records, messages, b"T", first, offsets, store_ms, bytes(8))
+    topics, offsets = [v["topic"] for v in many], [v["physical_offset"] for v in many]
+    places = [first + 3 * n for n in range(len(many))]
+    same(record_builder.encode_records, messages, topics, places, offsets, store_ms, bytes(8))
     with pytest.raises(ValueError, match="zip"):
-        record_builder.encode_records(messages, b"T", first, offsets[1:], store_ms, bytes(8))
+        record_builder.encode_records(messages, topics, places, offsets[1:], store_ms, bytes(8))
 
 
 @st.composite

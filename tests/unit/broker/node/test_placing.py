@@ -1,6 +1,7 @@
 """Queue offsets stay dense whatever is refused, deleted or lost on the way to the log."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,106 @@ async def test_a_batch_between_single_sends(tmp_path: Path, nodes: int) -> None:
         assert len({m.physical_offset // 4096 for m in found}) > 4
         assert app.node.pending_count == 0
         assert app.node._placing.pending_bytes == 0
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+async def test_messages_of_several_queues_in_one_go(tmp_path: Path, nodes: int) -> None:
+    """Across files, and between single sends and batches, the offsets of each queue are dense."""
+    async with Brokers(tmp_path, nodes=nodes, mapped_file_size_commit_log=4096) as group:
+        await group.create_topic("T", 3)
+        await group.create_topic("U", 2)
+        app = await group.leader()
+        outcomes: list[Any] = []
+        wanted: dict[tuple[str, int], list[bytes]] = {}
+        for turn in range(6):
+            run = [
+                replace(record(b"%d-%d " % (turn, n) + bytes(70 * n), "TU"[n % 2]), queue_id=n % 2)
+                for n in range(9)
+            ]
+            run[4].queue_id = 2 - 2 * (turn % 2)
+            assert app.node.append_each(run, outcomes.append)
+            batch = [record(b"%d batch" % turn), record(b"%d batch end" % turn)]
+            app.node.append_all(batch, outcomes.append)
+            app.node.append(record(b"%d one" % turn), outcomes.append)
+            assert app.node.pending_count == 11 * (turn % 2 + 1)
+            for m in [*run, *batch, record(b"%d one" % turn)]:
+                wanted.setdefault((m.topic, m.queue_id), []).append(m.body)
+            if turn % 2:
+                await until(lambda: len(outcomes) == 3 * turn + 3)  # noqa: B023 - of this turn
+        for (topic, queue_id), bodies in wanted.items():
+            found = await pull_all(group, topic, queue_id)
+            assert [m.body for m in found] == bodies
+            assert [m.queue_offset for m in found] == list(range(len(bodies)))
+        for turn, results in enumerate(outcomes[::3]):
+            places = {r.physical_offset for r in results}
+            assert len(places) == 9, turn
+        assert app.node.pending_count == app.node._placing.pending_bytes == 0
+
+
+async def test_a_run_is_answered_with_the_places_of_its_messages(tmp_path: Path) -> None:
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T", 2)
+        app = await group.leader()
+        outcomes: list[Any] = []
+        run = [replace(record(b"%d" % n), queue_id=n % 2) for n in range(5)]
+        assert app.node.append_each(run, outcomes.append)
+        await until(lambda: outcomes)
+        [results] = outcomes
+        found = {m.body: m for q in (0, 1) for m in await pull_all(group, "T", q)}
+        for message, result in zip(run, results, strict=True):
+            stored = found[message.body]
+            assert (stored.queue_offset, stored.physical_offset) == (
+                result.queue_offset,
+                result.physical_offset,
+            )
+
+
+async def test_a_run_that_finds_no_room_is_refused_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before it and is not dispatched yet still counts."""
+    async with Brokers(tmp_path) as group:
+        await group.create_topic("T", 2)
+        app = await group.leader()
+        outcomes: list[Any] = []
+        before = [replace(record(b"%d" % n), queue_id=n % 2) for n in range(5)]
+        assert app.node.append_each(before, outcomes.append)
+        app.log._appends._write_staged()
+        with monkeypatch.context() as patch:
+            patch.setattr(app.log.ledger._clean_writes, "write", full)
+            assert app.node.append_each([record(b"lost"), record(b"too")], outcomes.append)
+            app.log._appends._flush_staged()
+        assert [o.code for o in outcomes] == [14]
+        app = await group.leader()
+        assert app.node.append_each([record(b"a"), record(b"b")], outcomes.append)
+        await until(lambda: len(outcomes) == 3)
+        assert [m.body for m in await pull_all(group, "T")] == [b"0", b"2", b"4", b"a", b"b"]
+        assert [m.body for m in await pull_all(group, "T", 1)] == [b"1", b"3"]
+        assert app.node.pending_count == app.node._placing.pending_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(record(topic="Missing"), id="no such topic"),
+        pytest.param(record(properties=b"k\x01" + b"v" * 32_800), id="properties too long"),
+        pytest.param(record(b"b" * 70_000), id="too long for a file"),
+    ],
+)
+async def test_a_run_with_a_message_to_be_refused_is_not_taken(
+    tmp_path: Path, odd: OutgoingRecord
+) -> None:
+    async with Brokers(tmp_path, mapped_file_size_commit_log=64 << 10) as group:
+        await group.create_topic("T")
+        app = await group.leader()
+        outcomes: list[Any] = []
+        assert not app.node.append_each([record(), odd, record()], outcomes.append)
+        assert app.node.append_each([record(b"a"), record(b"b")], outcomes.append)
+        await until(lambda: outcomes)
+        assert [m.body for m in await pull_all(group, "T")] == [b"a", b"b"]
+        await app.stop()
+        assert not app.node.append_each([record(), record()], outcomes.append)
+        assert len(outcomes) == 1
 
 
 async def test_a_batch_that_finds_no_room_is_refused_once_and_leaves_no_hole(
@@ -249,6 +350,14 @@ async def test_appends_over_a_bound_are_answered_busy(
         assert 0 < len(stored) < 10
         assert sorted(stored) == list(range(len(stored)))
         assert await group.send("T") == len(stored)
+        # In one go: all or none, and exactly as many as may wait.
+        app, many = await group.leader(), [record(bytes(100)) for _ in range(4)]
+        answers: list[Any] = []
+        assert not app.node.append_each(many, answers.append)
+        assert app.node.append_each(many[:3], answers.append)
+        assert not app.node.append_each(many[:1], answers.append)
+        await until(lambda: answers)
+        assert len(answers[0]) == 3
 
 
 async def test_times_in_the_log_do_not_fall_after_a_restart(tmp_path: Path) -> None:

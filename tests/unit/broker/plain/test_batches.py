@@ -7,7 +7,6 @@ import pytest
 
 from ledgermq.broker.writer import OutgoingRecord
 from ledgermq.remoting.codes import ResponseCode
-from ledgermq.remoting.errors import StorageError
 from ledgermq.remoting.message import pack_host
 from tests.support import until
 from tests.support.plain import Held, PlainBroker
@@ -111,11 +110,28 @@ async def test_a_batch_that_finds_no_room_leaves_no_hole(tmp_path: Path, kind: s
         assert broker.master._appends.placing.pending_bytes == 0
 
 
-async def test_messages_of_two_clients_are_no_batch(tmp_path: Path) -> None:
+async def test_messages_of_several_clients_in_one_go(tmp_path: Path) -> None:
+    """Their records have heads of different lengths."""
     async with PlainBroker(tmp_path, disk=Held()) as broker:
         await with_topic(broker)
-        mixed = [outgoing(b"a"), outgoing(b"b", host="[::1]:5")]
-        with pytest.raises(StorageError, match="several"):
-            broker.app.node.append_all(mixed, lambda _: None)
+        outcomes: list[Any] = []
+        hosts = ["1.2.3.4:5", "[::1]:5", "1.2.3.4:5"]
+        mixed = [outgoing(b"%d" % n, host=host) for n, host in enumerate(hosts)]
+        assert broker.app.node.append_each(mixed, outcomes.append)
+        assert broker.app.node.pending_count == 3
+        await until(lambda: outcomes)
+        [results] = outcomes
+        assert [r.queue_offset for r in results] == [0, 1, 2]
+        assert await broker.send("T", b"c") == 3
+        assert await broker.bodies() == [b"0", b"1", b"2", b"c"]
+        assert broker.app.node.pending_count == 0
+
+
+async def test_with_sync_flush_each_waits_for_the_disk_by_itself(tmp_path: Path) -> None:
+    async with PlainBroker(tmp_path, disk=Held(), **SYNC) as broker:
+        await with_topic(broker)
+        outcomes: list[Any] = []
+        assert not broker.app.node.append_each(batch(b"a", b"b"), outcomes.append)
         assert await broker.send("T", b"c") == 0
+        assert not outcomes
         assert await broker.bodies() == [b"c"]

@@ -15,7 +15,7 @@ from ledgermq.broker.metadata import Metadata, TopicPut, encode_op
 from ledgermq.broker.sending.answers import SendAnswers
 from ledgermq.broker.sending.quick import QuickSends
 from ledgermq.broker.topics import INTERNAL_TOPIC
-from ledgermq.broker.writer import AppendResult, OnDone, OutgoingRecord
+from ledgermq.broker.writer import AppendResult, OnDone, OnEachDone, OutgoingRecord
 from ledgermq.dledger.errors import CallerError
 from ledgermq.remoting import frame
 from ledgermq.remoting.bodies.registration import TopicConfig
@@ -60,6 +60,8 @@ class Node:
         self.outcome = outcome
         self.error: Exception | None = None
         self.tries = 0
+        self.takes_runs = True
+        self.runs: list[int] = []
 
     def append(self, message: OutgoingRecord, on_done: OnDone) -> None:
         self.tries += 1
@@ -72,6 +74,17 @@ class Node:
         self.records += messages
         on_done(self.outcome)
         return [STORED for _ in messages]
+
+    def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
+        self.runs.append(len(messages))
+        if not self.takes_runs:
+            return False
+        if self.error is not None:
+            raise self.error
+        self.records += messages
+        outcome = self.outcome
+        on_done(outcome if isinstance(outcome, PeerError) else [outcome for _ in messages])
+        return True
 
     async def put_topic(self, _config: object) -> None:
         raise PeerError(14, "no topic is made here")
@@ -116,9 +129,13 @@ class Broker:
         self.quick = QuickSends(node, self.metadata, CONFIG, answers, is_open=lambda: self.is_open)
         self.client = Client(self.registry)
 
-    async def take(self, data: bytes) -> None:
-        """A whole frame comes in, as bytes from a socket do."""
-        self.client.data_received(len(data).to_bytes(4) + data)
+    def takes(self, data: bytes) -> bool:
+        """Whether a frame goes the short way."""
+        return self.quick(self.client, [data], 0) == 1
+
+    async def take(self, *frames: bytes) -> None:
+        """Whole frames come in, as bytes from a socket do."""
+        self.client.data_received(b"".join(len(data).to_bytes(4) + data for data in frames))
         for _ in range(3):  # a topic that is to be made first
             await asyncio.sleep(0)
 
@@ -287,6 +304,10 @@ def sends(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.integers(1, 5))]) if one_in(draw, 50) else bytes(data)
 
 
+PLAIN_ONES = st.builds(
+    plain, BODIES, st.fixed_dictionaries({"opaque": OPAQUES}), e=st.sampled_from("012")
+)
+ANY_SENDS = st.one_of(*[PLAIN_ONES] * 3, sends())
 REFUSALS = st.sampled_from([PeerError(2, "broker busy"), PeerError(14, "kein Platz, 没有空间")])
 RESULTS = st.builds(
     AppendResult, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.booleans()
@@ -313,8 +334,8 @@ def test_what_is_taken_is_stored_and_answered_as_on_the_long_way(
         nonlocal taken, left
         long, short = Broker(outcome, metadata), Broker(outcome, metadata)
         runner.run(long.take(data))
-        is_taken = short.quick(short.client, data)
-        assert lasting.quick(lasting.client, data) == is_taken
+        is_taken = short.takes(data)
+        assert lasting.takes(data) == is_taken
         if is_taken:
             taken += 1
             assert short.traces == long.traces
@@ -340,7 +361,7 @@ def test_a_header_of_any_bytes_is_left_alone_or_taken_as_on_the_long_way(
         for value in (good[at] ^ 1, good[at] ^ 0x80, 0x22, 0x30, 0x7D):
             data = good[:at] + bytes([value]) + good[at + 1 :]
             short = Broker(metadata=metadata)
-            if short.quick(short.client, data):
+            if short.takes(data):
                 taken += 1
                 long = Broker(metadata=metadata)
                 runner.run(long.take(data))
@@ -348,6 +369,68 @@ def test_a_header_of_any_bytes_is_left_alone_or_taken_as_on_the_long_way(
             else:
                 assert short.traces == ([], [], []), data
     assert taken > 100
+
+
+@pytest.mark.parametrize("takes_runs", [True, False], ids=["in one go", "one by one"])
+@pytest.mark.parametrize("outcomes", [RESULTS, REFUSALS], ids=["stored", "refused"])
+def test_frames_that_came_together_are_stored_and_answered_as_on_the_long_way(
+    runner: asyncio.Runner,
+    outcomes: st.SearchStrategy[AppendResult | PeerError],
+    takes_runs: bool,
+) -> None:
+    metadata = known_topics()
+    runs: list[int] = []
+
+    @fuzzing(150)
+    @given(st.lists(ANY_SENDS, min_size=1, max_size=8), outcomes)
+    def each(frames: list[bytes], outcome: AppendResult | PeerError) -> None:
+        long, short = Broker(outcome, metadata), Broker(outcome, metadata)
+        short.node.takes_runs = takes_runs
+        short.registry.shortcut = short.quick
+        runner.run(long.take(*frames))
+        runner.run(short.take(*frames))
+        records, heard, reasons = long.traces
+        assert short.node.records == records
+        assert short.client.reasons == reasons
+        assert b"".join(short.client.heard) == b"".join(heard)
+        runs.extend(short.node.runs)
+
+    each()
+    assert max(runs) >= 4
+    assert len(runs) > 50
+
+
+def test_no_more_than_a_bounded_number_goes_in_one_go() -> None:
+    broker = Broker()
+    frames = [plain(top={"opaque": n}) for n in range(600)]
+    at, stops = 0, []
+    while at < len(frames):
+        at = broker.quick(broker.client, frames, at)
+        stops.append(at)
+    assert stops == [256, 512, 600]
+    assert broker.node.runs == [256, 256, 88]
+    answers = b"".join(broker.client.heard)
+    assert [a.opaque for a in frame.CommandDecoder().feed(answers)] == list(range(600))
+
+
+def test_a_run_that_raises_is_tried_one_by_one(runner: asyncio.Runner) -> None:
+    """The first of them then goes the long way, which says why."""
+    broker = Broker()
+    broker.node.error = CallerError("no room")
+    frames = [plain(top={"opaque": n}) for n in range(3)]
+    assert broker.quick(broker.client, frames, 0) == 0
+    assert (broker.node.runs, broker.node.tries) == ([3], 1)
+    broker.node.error = None
+    assert broker.quick(broker.client, frames, 1) == 3
+    assert len(broker.node.records) == 2
+
+
+def test_a_run_ends_before_the_first_that_is_not_plain() -> None:
+    broker = Broker()
+    frames = [plain(), plain(e="1"), plain(m="true"), plain(), plain(top={"flag": 2}), plain()]
+    assert [broker.quick(broker.client, frames, at) for at in range(6)] == [2, 2, 2, 4, 4, 6]
+    assert broker.node.runs == [2]
+    assert [r.queue_id for r in broker.node.records] == [2, 1, 1, 2, 2]
 
 
 # --- what is taken, and what is not -----------------------------------------------------------
@@ -377,7 +460,7 @@ def test_the_plain_sends_of_javas_clients_are_taken(runner: asyncio.Runner, note
     assert {f.name.split(":")[0] for f in found} == {"4.9.5", "5.3.3"}
     for one in found:
         short, long = brings(one), brings(one)
-        assert short.quick(short.client, one.raw[4:]), one.name
+        assert short.takes(one.raw[4:]), one.name
         runner.run(long.take(one.raw[4:]))
         assert short.traces == long.traces
         reply = frame.decode(short.client.heard[0][4:])
@@ -397,7 +480,7 @@ def test_what_is_special_in_javas_sends_goes_the_long_way(note: str) -> None:
     assert found
     for one in found:
         broker = brings(one)
-        assert not broker.quick(broker.client, one.raw[4:]), one.name
+        assert not broker.takes(one.raw[4:]), one.name
         assert broker.traces == ([], [], [])
 
 
@@ -439,23 +522,23 @@ def test_which_frames_are_taken(data: bytes, is_taken: bool, is_known: bool) -> 
     broker = Broker()
     if is_known:
         for name in TOPICS:
-            broker.quick(broker.client, plain(b=name, e="0"))
+            broker.takes(plain(b=name, e="0"))
         broker.node.records.clear()
         broker.client.heard.clear()
-    assert broker.quick(broker.client, data) is is_taken
+    assert broker.takes(data) is is_taken
     assert len(broker.node.records) == len(broker.client.heard) == is_taken
 
 
 def test_a_change_of_the_topic_counts_at_once() -> None:
     broker = Broker()
-    assert broker.quick(broker.client, plain())
+    assert broker.takes(plain())
     broker.metadata.topics["T"] = topic("T", perm=4)
-    assert not broker.quick(broker.client, plain())
+    assert not broker.takes(plain())
     broker.metadata.topics["T"] = topic("T", 2)
-    assert not broker.quick(broker.client, plain())
-    assert broker.quick(broker.client, plain(e="1"))
+    assert not broker.takes(plain())
+    assert broker.takes(plain(e="1"))
     del broker.metadata.topics["T"]
-    assert not broker.quick(broker.client, plain(e="1"))
+    assert not broker.takes(plain(e="1"))
     assert len(broker.node.records) == 2
 
 
@@ -465,7 +548,7 @@ def test_a_broker_that_takes_no_writes_takes_none_the_short_way() -> None:
     closed = replace(CONFIG, broker_permission=4)
     node = cast(Any, broker.node)
     quick = QuickSends(node, broker.metadata, closed, answers, is_open=lambda: True)
-    assert not quick(broker.client, plain())
+    assert quick(broker.client, [plain()], 0) == 0
     assert broker.traces == ([], [], [])
 
 
@@ -475,12 +558,12 @@ def test_a_broker_that_takes_no_writes_takes_none_the_short_way() -> None:
 def test_nothing_is_taken_while_the_gate_is_closed(runner: asyncio.Runner) -> None:
     broker = Broker()
     broker.is_open = False
-    assert not broker.quick(broker.client, plain())
+    assert not broker.takes(plain())
     assert broker.traces == ([], [], [])
     broker.is_open = True
-    assert broker.quick(broker.client, plain())
+    assert broker.takes(plain())
     broker.is_open = False
-    assert not broker.quick(broker.client, plain())
+    assert not broker.takes(plain())
     assert len(broker.node.records) == 1
 
 
@@ -492,7 +575,7 @@ def test_an_append_that_raises_goes_the_long_way(
 ) -> None:
     short, long = Broker(), Broker()
     short.node.error = long.node.error = error
-    assert not short.quick(short.client, plain())
+    assert not short.takes(plain())
     assert short.traces == ([], [], [])
     short.registry.shortcut = short.quick
     runner.run(short.take(plain()))
@@ -510,8 +593,8 @@ def test_the_answer_may_come_later() -> None:
     broker = Broker()
     waiting: list[OnDone] = []
     cast(Any, broker.node).append = lambda _message, done: waiting.append(done)
-    assert broker.quick(broker.client, plain(top={"opaque": 1}, e="1"))
-    assert broker.quick(broker.client, plain(top={"opaque": 2}, i=None))
+    assert broker.takes(plain(top={"opaque": 1}, e="1"))
+    assert broker.takes(plain(top={"opaque": 2}, i=None))
     assert not broker.client.heard
     waiting[1](PeerError(14, "refused"))
     waiting[0](AppendResult(5, 96, sync_timed_out=True))
@@ -557,4 +640,4 @@ def test_a_command_made_by_us_is_taken() -> None:
     broker = Broker()
     ext = {k: str(v) for k, v in v2().items()}
     data = frame.encode(RemotingCommand(310, ext, b"x", opaque=3))[4:]
-    assert broker.quick(broker.client, data)
+    assert broker.takes(data)
