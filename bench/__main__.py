@@ -21,6 +21,7 @@ from .commands import Commands
 from .programs import last_cpu
 from .progress import Progress
 from .progress import shown as time_shown
+from .shapes import Group
 from .sides import SIDES
 
 QUICK_PAIRS, QUICK_SECONDS = 2, 2.0
@@ -147,14 +148,14 @@ def write_pages(file: Path) -> None:
         (file.parent / f"{name}.svg").write_text(svg, "utf-8")
 
 
-def _chosen(patterns: tuple[str, ...]) -> list[rows.Group]:
+def _chosen(patterns: tuple[str, ...]) -> list[Group]:
     try:
         return rows.chosen(patterns)
     except LookupError as e:
         raise click.UsageError(str(e)) from None
 
 
-def _commands(groups: list[rows.Group], *, quick: bool) -> Commands:
+def _commands(groups: list[Group], *, quick: bool) -> Commands:
     """Build what the groups need; the generator always."""
     # `list` and `table` build nothing, and work without the tests' requirements.
     from tests.interop.jvm import JavaMissingError  # noqa: PLC0415

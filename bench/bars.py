@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .pairs import Spread, ratios, spread
-from .rows import Row
+from .shapes import Row
 
 EXIT_HELD, EXIT_MISSED, EXIT_UNMEASURED = 0, 1, 3
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .programs import flags, python
-from .rows import Client, Load
+from .shapes import Client, Load
 from .sides import Side
 
 # Of each load, not measured. A JVM client starts anew with every load and compiles its own code.

@@ -2,7 +2,7 @@
 
 Values by name: `per_s`, `p50_us` ... of the load program; `leader_cpu_us`, `follower_cpu_us` and
 `all_cpu_us` per message; `pull_per_s` and `lag_p99_ms` of a reader beside the load; `gap_ms`,
-`start_s`, `pss_mb`.
+`start_s`, `recovery_s`, `pss_mb`.
 """
 
 import os
@@ -17,7 +17,7 @@ from . import proc
 from .commands import Commands
 from .programs import LoadError, Program
 from .programs import run as run_program
-from .rows import Load
+from .shapes import Load
 from .sides import Side
 
 Values = dict[str, float]
@@ -267,6 +267,29 @@ def _pss(bench: Bench) -> Found:
     return Found({"pss_mb": bytes_ / 1e6}, {}, {"pss_mb": mb})
 
 
+# --- a long log -------------------------------------------------------------------------------
+
+
+def _grow(bench: Bench, load: Load) -> Found:
+    """Have so many messages in the log; the pace of those that follow, and memory after them."""
+    _fill(bench, load.count, load.size)
+    argv = bench.commands.send(bench.side, bench.peer, load, _FILLED, bench.seconds * 2)
+    raw = run_program(argv, bench.seconds * 2)
+    bench.made[_FILLED] += raw["messages"]
+    time.sleep(SETTLE_S)
+    found = _pss(bench)
+    found.values |= _numbers(raw) | {"log_messages": float(bench.made[_FILLED])}
+    found.raw["load"] = raw
+    return found
+
+
+def _recover(bench: Bench, _: Load) -> Found:
+    """Kill the node and start it again."""
+    name = _leader(bench, _FILLED)
+    bench.peer.kill9(name)
+    return Found({"recovery_s": bench.peer.recovery_s(name)})
+
+
 # --- the Raft core alone ----------------------------------------------------------------------
 
 
@@ -299,4 +322,6 @@ _KINDS: dict[str, Callable[[Bench, Load], Found]] = {
     "start": _start,
     "memory": _memory,
     "raft": _raft,
+    "grow": _grow,
+    "recover": _recover,
 }

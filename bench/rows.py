@@ -6,108 +6,15 @@ our own value against a fixed number. Names are what `--rows` takes; it also tak
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Literal
 
-Kind = Literal["send", "consume", "tail", "together", "failover", "start", "memory", "raft"]
-Client = Literal["lean", "java", "python"]
-Metric = str
+from .shapes import Client, Group, Load, Row
 
 SIZES = (128, 1024, 16 * 1024)
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One thing to do to a running cluster.
-
-    Attributes:
-        name: unique in its group.
-        kind: which function of `measures.py` does it.
-        client: the program that makes the load.
-        connections: connections, threads or tasks.
-        in_flight: sends under way per connection.
-        size: bytes of a body.
-        batch: messages per request.
-        topics: so many topics in turn.
-        queues: queues per topic.
-        rate: messages/s offered; 0: as many as get through.
-        count: messages to read.
-        cold: have the log out of the page cache first.
-    """
-
-    name: str
-    kind: Kind = "send"
-    client: Client = "lean"
-    connections: int = 1
-    in_flight: int = 1
-    size: int = 128
-    batch: int = 1
-    topics: int = 1
-    queues: int = 8
-    rate: int = 0
-    count: int = 0
-    cold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One comparison.
-
-    Attributes:
-        name: unique.
-        group: where it is measured.
-        load: our load.
-        metric: the value that is compared.
-        ours: our side.
-        theirs: the side compared with; None: our value itself is held against the bar.
-        their_load: when it is another one.
-        bar: what the median has to reach; None: for information.
-        aim: what it should reach.
-        at_most: smaller is better.
-    """
-
-    name: str
-    group: str
-    load: str
-    metric: Metric
-    ours: str
-    theirs: str | None
-    their_load: str = ""
-    bar: float | None = None
-    aim: float | None = None
-    at_most: bool = False
-
-    @property
-    def compared_load(self) -> str:
-        """The load of the other side."""
-        return self.their_load or self.load
-
-    def needs(self) -> set[tuple[str, str]]:
-        """(side, load) pairs that have to run."""
-        wanted = {(self.ours, self.load)}
-        if self.theirs is not None:
-            wanted.add((self.theirs, self.compared_load))
-        return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Loads that run one after the other on each start of each side."""
-
-    name: str
-    sides: tuple[str, ...]
-    loads: tuple[Load, ...]
-    rows: tuple[Row, ...]
-
-    def loads_of(self, side: str) -> list[Load]:
-        """What has to run on a side, in order."""
-        needed = {load for row in self.rows for s, load in row.needs() if s == side}
-        return [load for load in self.loads if load.name in needed]
-
-
 # With the compiled twins, and as it is installed by default.
-OURS, OURS_SYNC, OURS_ALONE = "ours", "ours-sync", "ours-alone"
+OURS, OURS_SYNC, OURS_ALONE, OURS_ONE = "ours", "ours-sync", "ours-alone", "ours-one"
 PURE, PURE_ALONE = "pure", "pure-alone"
 JAVA, JAVA_ALONE = "java", "java-alone"
 NATS, NATS_SYNC = "nats", "nats-sync"
@@ -128,6 +35,8 @@ EQUAL_RATE = 5000
 CONSUMED = 400_000
 # 625 topics of 16 queues.
 MANY_TOPICS, MANY_QUEUES = 625, 16
+# Messages of 1 KiB in a GB of the log, a few more than fit: 1,163 bytes at least.
+GB_RECORDS = 870_000
 
 
 def lean_loads(size: int) -> tuple[Load, ...]:
@@ -301,6 +210,25 @@ def _footprint_group() -> Group:
     return Group(name, (OURS, JAVA), loads, (start, *memory))
 
 
+def _long_log_group() -> Group:
+    """One node whose log gets longer; between two loads it is killed and comes back."""
+    name = "long-log"
+    shape = Load("", kind="grow", connections=8, batch=32, size=1024)
+    loads = (
+        replace(shape, name="1gb", count=GB_RECORDS),
+        replace(shape, name="10gb", count=10 * GB_RECORDS),
+        Load("recovery", kind="recover"),
+        replace(shape, name="20gb", count=20 * GB_RECORDS),
+    )
+    rows = (
+        Row("append-at-10gb", name, "10gb", "per_s", OURS_ONE, OURS_ONE, "1gb", 0.85),
+        Row("append-at-20gb", name, "20gb", "per_s", OURS_ONE, OURS_ONE, "1gb", 0.85),
+        Row("memory-at-20gb", name, "20gb", "pss_mb", OURS_ONE, OURS_ONE, "1gb", 1.2, at_most=True),
+        Row("recovery-10gb", name, "recovery", "recovery_s", OURS_ONE, None, bar=5.0, at_most=True),
+    )
+    return Group(name, (OURS_ONE,), loads, rows)
+
+
 def _growth_group() -> Group:
     name = "growth"
     loads = (
@@ -338,6 +266,7 @@ GROUPS: tuple[Group, ...] = (
     _failover_group(),
     _footprint_group(),
     _growth_group(),
+    _long_log_group(),
     _raft_group(),
 )
 

@@ -21,7 +21,7 @@ from .pairs import turns
 from .peers import PeerError
 from .programs import LoadError
 from .progress import Progress
-from .rows import Group, Load
+from .shapes import Group, Load
 from .sides import SIDES, Side
 
 SCHEMA = 1
@@ -29,7 +29,10 @@ RESULT_FILE = "result.json"
 # Of one load beyond its seconds: starts of programs, topics.
 _OVERHEAD_S = 0.5
 # What the other kinds of loads are expected to take.
-_KIND_S = {"consume": 6.0, "failover": measures.OUTAGE_S, "start": 0.0, "memory": 20.0, "raft": 8.0}
+_KIND_S = {
+    "consume": 6.0, "failover": measures.OUTAGE_S, "start": 0.0, "memory": 20.0, "raft": 8.0,
+    "grow": 200.0, "recover": 3.0,
+}  # fmt: skip
 _QUICK_WARM_UP = 0.3
 
 

@@ -41,12 +41,13 @@ class Side:
 
 
 def _ours(
-    flush: str = "ASYNC_FLUSH", *, pure: bool = False
+    flush: str = "ASYNC_FLUSH", *, pure: bool = False, brokers: int = 3
 ) -> Callable[[Path], AbstractContextManager[Any]]:
     def open_(folder: Path) -> AbstractContextManager[Any]:
         from .peers import ours  # noqa: PLC0415 - `list` and `table` start nothing
 
-        return ours.group(folder, flush=flush, launcher=ours.InstalledLauncher(pure=pure))
+        launcher = ours.InstalledLauncher(pure=pure)
+        return ours.group(folder, flush=flush, brokers=brokers, launcher=launcher)
 
     return open_
 
@@ -108,6 +109,7 @@ SIDES = {
     rows.OURS: Side("ledgermq compiled, ASYNC_FLUSH", "remoting", _ours()),
     rows.OURS_SYNC: Side("ledgermq compiled, SYNC_FLUSH", "remoting", _ours("SYNC_FLUSH")),
     rows.OURS_ALONE: Side("ledgermq compiled, single master", "remoting", _ours_alone(pure=False)),
+    rows.OURS_ONE: Side("ledgermq compiled, group of one", "remoting", _ours(brokers=1)),
     rows.PURE: Side("ledgermq pure, ASYNC_FLUSH", "remoting", _ours(pure=True)),
     rows.PURE_ALONE: Side("ledgermq pure, single master", "remoting", _ours_alone(pure=True)),
     rows.JAVA: Side("Java DLedger, ASYNC_FLUSH", "remoting", _java, 9.0, JVM_WARM_UP_S),

@@ -23,7 +23,8 @@ from .measures import Bench, measure, warm_up
 from .pairs import Spread, ratios, spread, turns
 from .peers import PeerError
 from .programs import LoadError
-from .rows import ECHO, PURE, Load
+from .rows import ECHO, PURE
+from .shapes import Load
 from .sides import SIDES
 
 STORED = Path(__file__).with_name("smoke.json")

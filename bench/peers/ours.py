@@ -127,6 +127,13 @@ class RemotingPeer:
         """Start a process again, and wait until the name server lists it."""
         self.cluster.restart(self._node(name))
 
+    def recovery_s(self, name: str) -> float:
+        """Start a process that was killed; seconds until a message is acknowledged again."""
+        begin = time.monotonic()
+        self.cluster.spawn(self._node(name))
+        self._until(self._took_a_message, self.cluster.launcher.start_timeout_s)
+        return time.monotonic() - begin
+
     def create_topic(self, topic: str, queues: int) -> None:
         """Create a topic, and wait until clients find it.
 
@@ -228,13 +235,15 @@ def group(
     folder: Path,
     *,
     flush: str = "ASYNC_FLUSH",
+    brokers: int = 3,
     conf: Mapping[str, str] | None = None,
     launcher: Launcher | None = None,
     name: str = "ledgermq",
 ) -> RemotingPeer:
-    """A name server and three brokers that replicate; flush: "SYNC_FLUSH" or "ASYNC_FLUSH"."""
+    """A name server and brokers that replicate; flush: "SYNC_FLUSH" or "ASYNC_FLUSH"."""
     extra = settings(flush, conf)
-    cluster = Cluster(folder, extra_conf=extra, launcher=launcher or InstalledLauncher())
+    launcher = launcher or InstalledLauncher()
+    cluster = Cluster(folder, brokers=brokers, extra_conf=extra, launcher=launcher)
     return RemotingPeer(f"{name} group {flush}", cluster)
 
 

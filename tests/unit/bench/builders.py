@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench.rows import Row
+from bench.shapes import Row
 
 
 def row(**changes):

@@ -13,7 +13,8 @@ from bench.latency import percentiles
 from bench.pairs import Spread
 from bench.programs import LoadError, flags, run
 from bench.progress import Progress, shown
-from bench.rows import ECHO, JAVA, NATS, OURS, Load, chosen
+from bench.rows import ECHO, JAVA, NATS, OURS, chosen
+from bench.shapes import Load
 from bench.sides import SIDES
 
 COMMANDS = Commands(Path("load"))

@@ -71,6 +71,10 @@ def test_failover_is_the_last_load_of_its_start():
         ("python-client-128-async256-per-s", 20_000.0, None),
         ("consume-python-per-s", 60_000.0, None),
         ("growth", 0.85, None),
+        ("append-at-10gb", 0.85, None),
+        ("append-at-20gb", 0.85, None),
+        ("memory-at-20gb", 1.2, None),
+        ("recovery-10gb", 5.0, None),
     ],
 )
 def test_the_bars_are_the_promised_ones(name, bar, aim):
