@@ -181,15 +181,14 @@ def route(server: NameServer, command: RemotingCommand) -> RemotingCommand:
     ready_ms = server.started_ms + config.wait_seconds_for_service * 1000
     if config.need_wait_for_service and server.now_ms() < ready_ms:
         raise PeerError(ResponseCode.SYSTEM_ERROR, "name server not ready")
-    found = server.table.route(topic)
-    if found is None:
+    order = server.kv.get(ORDER_TOPIC_NAMESPACE, topic) if config.order_message_enable else None
+    body = server.routes.get(topic, order)
+    if body is None:
         raise PeerError(
             ResponseCode.TOPIC_NOT_EXIST,
             f"No topic route info in name server for the topic: {topic}",
         )
-    if config.order_message_enable:
-        found.order_topic_conf = server.kv.get(ORDER_TOPIC_NAMESPACE, topic)
-    return response(ResponseCode.SUCCESS, body=found.encode())
+    return response(ResponseCode.SUCCESS, body=body)
 
 
 def cluster_info(server: NameServer, _command: RemotingCommand) -> RemotingCommand:

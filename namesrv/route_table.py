@@ -99,11 +99,15 @@ class RouteTable:
     Args:
         max_members: bound on broker addresses; a further one is refused.
         max_topics: bound on topics; further ones are left out of a registration.
+
+    Attributes:
+        changes: grows with every change of what a route shows.
     """
 
     def __init__(self, *, max_members: int = 10_000, max_topics: int = 100_000) -> None:
         self.max_members = max_members
         self.max_topics = max_topics
+        self.changes = 0
         self._groups: dict[str, _Group] = {}
         self._members: dict[str, Member] = {}
         self._topics: dict[str, dict[str, QueueData]] = {}
@@ -272,6 +276,7 @@ class RouteTable:
                 f" raise maxTopics in its configuration to add {topic}",
             )
         if known:
+            self.changes += 1
             self._topics.setdefault(topic, {}).update(known)
         return len(known)
 
@@ -300,12 +305,15 @@ class RouteTable:
         if before is not None and _role(before) != (reg.broker_name, reg.broker_id):
             self._vacate(before, keep_group=reg.broker_name)
         displaced = group.addrs.get(reg.broker_id)
+        shown = (displaced, group.cluster, group.acting_master)
         if displaced is not None and displaced != reg.addr:
             del self._members[displaced]
         if reg.broker_id == LEADER_ID or not group.addrs:
             group.cluster = reg.cluster
             group.acting_master = reg.enable_acting_master
         group.addrs[reg.broker_id] = reg.addr
+        if shown != (reg.addr, group.cluster, group.acting_master):
+            self.changes += 1
         self._members[reg.addr] = Member(
             broker_name=reg.broker_name,
             broker_id=reg.broker_id,
@@ -322,6 +330,7 @@ class RouteTable:
 
     def _vacate(self, member: Member, keep_group: str = "") -> None:
         """Take a member out; its group goes with its last one, unless about to be joined."""
+        self.changes += 1
         del self._members[member.addr]
         group = self._groups[member.broker_name]
         del group.addrs[member.broker_id]
@@ -337,13 +346,17 @@ class RouteTable:
             if not self._has_room_for(topic):
                 refused += 1
                 continue
-            self._topics.setdefault(topic, {})[reg.broker_name] = QueueData(
+            queue = QueueData(
                 broker_name=reg.broker_name,
                 read_queue_nums=config.read_queue_nums,
                 write_queue_nums=config.write_queue_nums,
                 perm=config.perm,
                 topic_sys_flag=config.topic_sys_flag,
             )
+            queues = self._topics.setdefault(topic, {})
+            if queues.get(reg.broker_name) != queue:
+                self.changes += 1
+                queues[reg.broker_name] = queue
         return refused
 
     def _drop_topics(self, broker_name: str, which: Callable[[str], bool]) -> None:
@@ -351,6 +364,7 @@ class RouteTable:
             self._drop_queues(topic, broker_name)
 
     def _drop_queues(self, topic: str, broker_name: str) -> None:
+        self.changes += 1
         queues = self._topics[topic]
         del queues[broker_name]
         if not queues:
@@ -363,6 +377,7 @@ class RouteTable:
         found = [q[broker_name] for q in self._topics.values() if broker_name in q]
         for queue in found:
             queue.perm = change(queue.perm)
+        self.changes += 1
         return len(found)
 
     def _leader(self, broker_name: str) -> Member | None:

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ledgermq.remoting.clock import mono_ms
 from ledgermq.remoting.connection import Connection
 
 from .config import NamesrvConfig
 from .kv_config import KvConfig
+from .route_bodies import RouteBodies
 from .route_table import RouteTable
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ class NameServer:
     Attributes:
         now_ms: a clock that never steps.
         started_ms: on that clock.
+        routes: answers to those who ask for routes.
     """
 
     config: NamesrvConfig
@@ -28,6 +30,11 @@ class NameServer:
     kv: KvConfig
     now_ms: Callable[[], int] = mono_ms
     started_ms: int = 0
+    routes: RouteBodies = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Encode nothing yet."""
+        self.routes = RouteBodies(self.table)
 
     def connection_closed(self, connection: Connection) -> None:
         """Forget the brokers that registered on it."""

@@ -5,21 +5,23 @@ from hypothesis import strategies as st
 
 from ledgermq.namesrv.route_table import Registration, RouteTable
 from ledgermq.remoting.bodies.registration import DataVersion, TopicConfig
+from ledgermq.remoting.bodies.route import QueueData
 
 NAMES = ["a", "b"]
 ADDRS = ["h:1", "h:2", "h:3"]
 TOPICS = ["T", "U"]
 
 registrations = st.builds(
-    lambda name, broker_id, addr, session, term, counter, topics: Registration(
-        cluster=f"c-{name}",
+    lambda name, broker_id, addr, session, term, counter, topics, acts, queues: Registration(
+        cluster=f"c-{name}{'-new' * (counter and acts)}",
         broker_name=name,
         broker_id=broker_id,
         addr=addr,
         session=session,
         expiry_ms=5,
         version=DataVersion(state_version=term, counter=counter),
-        topics={t: TopicConfig(topic_name=t) for t in topics},
+        topics={t: TopicConfig(topic_name=t, read_queue_nums=queues) for t in topics},
+        enable_acting_master=acts,
     ),
     st.sampled_from(NAMES),
     st.integers(0, 2),
@@ -28,6 +30,8 @@ registrations = st.builds(
     st.integers(0, 2),
     st.integers(0, 1),
     st.sets(st.sampled_from(TOPICS)),
+    st.booleans(),
+    st.sampled_from([4, 4, 8]),
 )
 steps = st.one_of(
     st.tuples(st.just("register"), registrations, st.booleans()),
@@ -37,6 +41,8 @@ steps = st.one_of(
     st.tuples(st.just("close"), st.integers(0, 2)),
     st.tuples(st.just("wait"), st.integers(0, 6)),
     st.tuples(st.just("delete"), st.sampled_from(TOPICS), st.sampled_from(["", "c-a", "c-b"])),
+    st.tuples(st.sampled_from(["wipe", "add"]), st.sampled_from(NAMES)),
+    st.tuples(st.just("enter"), st.sampled_from(TOPICS), st.sets(st.sampled_from(NAMES))),
 )
 
 
@@ -53,6 +59,12 @@ def take(table, step, now_ms):
             table.expire(now_ms)
         case ("delete", topic, cluster):
             table.delete_topic(topic, cluster)
+        case ("wipe", name):
+            table.wipe_write_perm(name)
+        case ("add", name):
+            table.add_write_perm(name)
+        case ("enter", topic, names):
+            table.register_topic(topic, [QueueData(broker_name=n) for n in sorted(names)])
     return now_ms
 
 
