@@ -1,5 +1,7 @@
 """Encoded routes are kept for all who ask, and never older than the table."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,24 @@ def test_a_route_is_encoded_once_while_brokers_say_what_they_said(table, monkeyp
     table.register(registration("a", "T", queues=4, counter=9), 9)
     assert bodies.get("T") == RouteTable.route(table, "T").encode()
     assert asked == ["T", "T"]
+
+
+def test_who_goes_and_who_takes_over_is_in_the_next_answer(table):
+    bodies = RouteBodies(table)
+    follower = replace(registration("a"), addr="a:2", broker_id=1, session="a2")
+    leader = replace(registration("a", "T"), addr="a:2", session="a2")
+    table.register(follower, 1)
+    seen = [bodies.get("T")]
+    for change in (
+        lambda: table.close_session("a"),
+        lambda: table.register(leader, 2),
+        lambda: table.expire(1 << 60),
+    ):
+        change()
+        route = table.route("T")
+        seen.append(bodies.get("T"))
+        assert seen[-1] == (route.encode() if route else None)
+    assert len(set(seen)) == 4
 
 
 def test_the_order_configuration_is_that_of_the_moment(table):
