@@ -17,6 +17,7 @@ from . import proc
 from .commands import Commands
 from .programs import LoadError, Program
 from .programs import run as run_program
+from .rows import LAGGED
 from .shapes import Load
 from .sides import Side
 
@@ -157,10 +158,12 @@ def _leader(bench: Bench, topic: str) -> str:
 # --- reads ------------------------------------------------------------------------------------
 
 _FILLED = "filled"
+# Who reads what was sent long ago, while others send.
+LAGGARDS = Load("laggards", kind="consume", connections=4, count=LAGGED, size=1024)
 
 
 def _consume(bench: Bench, load: Load) -> Found:
-    _fill(bench, load.count)
+    _fill(bench, _FILLED, load.count)
     if load.cold:
         drop_cache(bench.folder)
     argv = bench.commands.consume(bench.peer, load, _FILLED)
@@ -176,16 +179,16 @@ def _consume(bench: Bench, load: Load) -> Found:
     return Found(values, errors, {"load": raw})
 
 
-def _fill(bench: Bench, count: int, size: int = 128) -> None:
+def _fill(bench: Bench, topic: str, count: int, size: int = 128) -> None:
     """Have so many messages in the topic that readers read."""
-    filler = Load(_FILLED, connections=8, batch=32, size=size)
-    bench.ready_topic(_FILLED, filler)
-    while bench.made[_FILLED] < count:
-        argv = bench.commands.send(bench.side, bench.peer, filler, _FILLED, FILL_S)
+    filler = Load(topic, connections=8, batch=32, size=size)
+    bench.ready_topic(topic, filler)
+    while bench.made[topic] < count:
+        argv = bench.commands.send(bench.side, bench.peer, filler, topic, FILL_S)
         raw = run_program(argv, FILL_S)
         if not raw["messages"]:
             raise LoadError(f"nothing could be sent to read later: {raw}")
-        bench.made[_FILLED] += raw["messages"]
+        bench.made[topic] += raw["messages"]
 
 
 def drop_cache(folder: Path) -> None:
@@ -209,12 +212,31 @@ def _beside(bench: Bench, load: Load) -> Found:
     with _program(bench, following) as reader, _program(bench, sending) as sender:
         sent = sender.result(bench.seconds + bench.commands.warm_up_s(load))
         read = reader.result(bench.seconds)
+    return _both(sent, read)
+
+
+def _both(sent: dict[str, Any], read: dict[str, Any]) -> Found:
+    """What a sender and a reader said."""
     values = _numbers(sent) | {"pull_per_s": float(read["per_s"])}
     lag = read.get("lag") or {}
     values |= {f"lag_{name}": float(value) for name, value in lag.items()}
     errors = {f"send: {k}": n for k, n in (sent.get("errors") or {}).items()}
     errors |= {f"pull: {k}": n for k, n in (read.get("errors") or {}).items()}
     return Found(values, errors, {"load": sent, "reader": read})
+
+
+def _lagging(bench: Bench, load: Load) -> Found:
+    """Send at a rate, while others read what they have missed."""
+    bench.ready_topic(load.name, load)
+    _fill(bench, LAGGARDS.name, LAGGARDS.count, LAGGARDS.size)
+    if load.cold:
+        drop_cache(bench.folder)
+    reading = bench.commands.consume(bench.peer, LAGGARDS, LAGGARDS.name)
+    sending = bench.commands.send(bench.side, bench.peer, load, load.name, bench.seconds)
+    with _program(bench, sending) as sender, _program(bench, reading) as reader:
+        sent = sender.result(bench.seconds + bench.commands.warm_up_s(load))
+        read = reader.result(CONSUME_TIMEOUT_S)
+    return _both(sent, read)
 
 
 # --- life -------------------------------------------------------------------------------------
@@ -272,7 +294,7 @@ def _pss(bench: Bench) -> Found:
 
 def _grow(bench: Bench, load: Load) -> Found:
     """Have so many messages in the log; the pace of those that follow, and memory after them."""
-    _fill(bench, load.count, load.size)
+    _fill(bench, _FILLED, load.count, load.size)
     argv = bench.commands.send(bench.side, bench.peer, load, _FILLED, bench.seconds * 2)
     raw = run_program(argv, bench.seconds * 2)
     bench.made[_FILLED] += raw["messages"]
@@ -318,6 +340,7 @@ _KINDS: dict[str, Callable[[Bench, Load], Found]] = {
     "consume": _consume,
     "tail": _beside,
     "together": _beside,
+    "lagging": _lagging,
     "failover": _failover,
     "start": _start,
     "memory": _memory,

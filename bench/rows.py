@@ -33,6 +33,8 @@ _NOTHING: dict[str, tuple[float, float | None]] = {}
 # Messages/s offered when latencies are compared: half of what Java takes at 64 x 1.
 EQUAL_RATE = 5000
 CONSUMED = 400_000
+# Messages of 1 KiB that a consumer has not read yet, and what others send meanwhile per second.
+LAGGED, LAGGED_RATE = 400_000, 1000
 # 625 topics of 16 queues.
 MANY_TOPICS, MANY_QUEUES = 625, 16
 # Messages of 1 KiB in a GB of the log, a few more than fit: 1,163 bytes at least.
@@ -169,6 +171,8 @@ def _consume_group() -> Group:
         Load("cold", kind="consume", connections=4, count=CONSUMED, cold=True),
         Load("tail", kind="tail", connections=8, rate=EQUAL_RATE),
         Load("together", kind="together", connections=8, in_flight=8),
+        Load("lagging-warm", kind="lagging", connections=64, rate=LAGGED_RATE),
+        Load("lagging-cold", kind="lagging", connections=64, rate=LAGGED_RATE, cold=True),
     )
     rows = (
         Row("consume-java", name, "java", "per_s", OURS, JAVA, bar=1.0),
@@ -180,7 +184,12 @@ def _consume_group() -> Group:
         Row("consume-tail-lag-p99", name, "tail", "lag_p99_ms", OURS, JAVA, at_most=True),
         Row("together-send", name, "together", "per_s", OURS, JAVA),
         Row("together-pull", name, "together", "pull_per_s", OURS, JAVA),
-    )
+        Row("lagging-send-p99", name, "lagging-cold", "p99_us", OURS, JAVA, at_most=True),
+        Row("lagging-pull", name, "lagging-cold", "pull_per_s", OURS, JAVA),
+        # What the disk adds to it: to read from it must not hold up who writes.
+        Row("lagging-cold-to-warm", name, "lagging-cold", "p99_us", OURS, OURS, "lagging-warm",
+            bar=2.0, at_most=True),
+    )  # fmt: skip
     return Group(name, (OURS, JAVA), loads, rows)
 
 

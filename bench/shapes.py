@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "send", "consume", "tail", "together", "failover", "start", "memory", "raft", "grow", "recover"
+    "send", "consume", "tail", "together", "lagging",
+    "failover", "start", "memory", "raft", "grow", "recover",
 ]  # fmt: skip
 Client = Literal["lean", "java", "python"]
 Metric = str
