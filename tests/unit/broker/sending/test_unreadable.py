@@ -13,7 +13,7 @@ from ledgermq.remoting.registry import ProcessorRegistry
 from ledgermq.remoting.server import RemotingServer
 from tests.support import until
 from tests.support.brokers import HOST, Brokers, pull_request
-from tests.unit.broker.sending.test_quick import plain, whole
+from tests.unit.broker.sending.frames import plain, whole
 
 
 def unreadable(code: int) -> bytes:
