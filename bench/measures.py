@@ -236,7 +236,11 @@ def _lagging(bench: Bench, load: Load) -> Found:
     with _program(bench, sending) as sender, _program(bench, reading) as reader:
         sent = sender.result(bench.seconds + bench.commands.warm_up_s(load))
         read = reader.result(CONSUME_TIMEOUT_S)
-    return _both(sent, read)
+    found = _both(sent, read)
+    missing = LAGGARDS.count - read["messages"]
+    if missing > 0:
+        found.errors["pull: not read"] = missing
+    return found
 
 
 # --- life -------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from . import rows
 
 Protocol = Literal["remoting", "nats", "echo", "none"]
 
-# Load before the first measured row. HotSpot compiles what has run thousands of times; below 15 s
-# of it Java's figures still rise. CPython has nothing to compile: caches and log files are made.
-JVM_WARM_UP_S = 15.0
+# Load before the first measured row. HotSpot compiles what has run thousands of times: with one
+# connection per thread Java's figures rise for 15 s, with its own client for a minute. CPython has
+# nothing to compile: caches and log files are made.
+JVM_WARM_UP_S = 45.0
 WARM_UP_S = 3.0
 
 

@@ -190,9 +190,9 @@ install_locked() (
     1) compiled=compiled ;;
     0) compiled= ;;
     esac
-    # What was asked for outlives an installation that does not come to its end.
-    if [ -x "$python" ]; then printf 'unfinished\n%s\n%s\n' "$extra" "$compiled" >"$stamp"; fi
     "$python" -m pip --version >/dev/null 2>&1 || make_venv
+    # What was asked for outlives an installation that does not come to its end.
+    printf 'unfinished\n%s\n%s\n' "$extra" "$compiled" >"$stamp"
     warn "Installing ledgermq${extra:+ with what its ${extra}s need} into $venv ..."
     pip_install "$extra" "$compiled" || fail "$EXIT_NO_PYTHON" "pip could not install the project: see above." \
         "Behind a proxy or with an index of your own, pip's settings apply:" \

@@ -78,19 +78,19 @@ class Appending:
 
     def append_each(self, messages: list[OutgoingRecord], on_done: OnEachDone) -> bool:
         """See `MessageAppender.append_each`."""
-        count, body_bytes = len(messages), sum(len(m.body) for m in messages)
+        count, size = len(messages), sum(self._records.sizes(messages))
         if (
             self._place_each is None
-            or any(self._refusal(topic, count, body_bytes) for topic in {m.topic for m in messages})
+            or any(self._refusal(topic, count, size) for topic in {m.topic for m in messages})
             or any(map(self._records.misfit, messages))
         ):
             return False
         self._place_each(messages, on_done)
-        self._stats.on_put(count, body_bytes)
+        self._stats.on_put(count, sum(len(m.body) for m in messages))
         return True
 
     def _refusal(self, topic: str, count: int = 1, size: int = 1) -> PeerError | None:
-        """Why this node takes no message of a topic; for many, with their number and bytes."""
+        """Why this node takes no message of a topic; for many, with their number and sizes."""
         refusal = self._node_refusal()
         if refusal is not None:
             return refusal

@@ -149,7 +149,7 @@ class Placing:
 
         Args:
             messages: at least one.
-            on_done: is called once, with the results of all, or why none is stored.
+            on_done: see `MessageAppender.append_each`.
         """
         self._place_run(messages, on_done, senders=len(messages))
 

@@ -146,7 +146,7 @@ class AppendResult:
 
 
 OnDone = Callable[[AppendResult | PeerError], None]
-# Where each of several messages lies, or why none of them is stored.
+# Where each of several messages lies, or why nobody can say that of all of them.
 OnEachDone = Callable[[list[AppendResult] | PeerError], None]
 
 
@@ -174,7 +174,8 @@ class MessageAppender(Protocol):
 
         Args:
             messages: at least one, of any queues and clients.
-            on_done: is called exactly once, when all can be read, or with the refusal of all.
+            on_done: is called exactly once: when all can be read, or with a refusal for all. As
+                with one message, they may be stored then, unless it says that they are not.
 
         Returns:
             False: nothing has changed and `on_done` will not be called; append them one by one.

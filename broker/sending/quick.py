@@ -5,6 +5,7 @@ error) is left alone and goes the long way, `features.send`, which is also the o
 Invariant: what goes the short way is stored and answered as the long way would.
 """
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -26,6 +27,8 @@ from ledgermq.remoting.message_types import SysFlag
 
 from .answers import Asked, SendAnswers
 from .rules import check
+
+log = logging.getLogger(__name__)
 
 _CODE = int(RequestCode.SEND_MESSAGE_V2)
 # A quote inside of a JSON text is escaped: this is a key, though perhaps not of the outer object.
@@ -89,15 +92,15 @@ class QuickSends:
         """
         if not self._is_open():
             return at
-        born_host = pack_host(connection.remote)
-        first = self._read(frames[at], born_host)
+        remote = connection.remote
+        first = self._read(frames[at], remote)
         if first is None:
             return at
         if at + 1 == len(frames):
             return at + self._append(connection, *first)
         sends = [first]
         for frame in frames[at + 1 : at + _MAX_RUN]:
-            send = self._read(frame, born_host)
+            send = self._read(frame, remote)
             if send is None:
                 break
             sends.append(send)
@@ -109,8 +112,8 @@ class QuickSends:
             at += 1
         return at
 
-    def _read(self, frame: bytes, born_host: bytes) -> _Plain | None:
-        """The send in a frame, if that is what it is, and nothing is special about it."""
+    def _read(self, frame: bytes, remote: str) -> _Plain | None:
+        """The send in a frame from `remote`, if it is one and nothing is special about it."""
         if len(frame) < _MIN_FRAME_BYTES:
             return None
         body_at = _MIN_FRAME_BYTES + int.from_bytes(frame[1:_MIN_FRAME_BYTES])
@@ -135,7 +138,7 @@ class QuickSends:
             header.flag,
             header.sys_flag,
             header.born_timestamp,
-            born_host,
+            pack_host(remote),
             header.reconsume_times or 0,
         )
         return (send.opaque, text, header.queue_id), record
@@ -196,7 +199,8 @@ class QuickSends:
 
         try:
             return self._node.append_each([record for _, record in sends], done)
-        except LedgerMQError:
+        except LedgerMQError as e:
+            log.error("%d sends could not be appended in one go, now one by one: %s", len(sends), e)
             return False
 
 

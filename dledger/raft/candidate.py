@@ -25,8 +25,13 @@ def campaign(s: RaftState) -> None:
     _count_pre_votes(s)
 
 
+def seeks_leader(s: RaftState) -> bool:
+    """Whether this member knows of no leader and is none."""
+    return s.role is not Role.LEADER and s.leader is None
+
+
 def ask_again_soon(s: RaftState) -> None:
-    """The last question was of a term that has passed, so nobody has refused this log yet.
+    """The question was of a term that has passed, so this log has not been judged by all.
 
     It may be the only one that can win. Who hears a leader refuses the next question too, and that
     one is of the present term: then a full timeout follows.

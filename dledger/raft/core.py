@@ -230,7 +230,7 @@ def _on_received(s: RaftState, e: Received) -> None:
         candidate.on_vote_request(s, m)
         return
     if m.term > s.term:
-        asked_in_the_past = s.pre_voting and isinstance(m, VoteReply)
+        asked_in_the_past = isinstance(m, VoteReply) and m.pre and candidate.seeks_leader(s)
         s.follow(m.term, None)
         if asked_in_the_past:
             candidate.ask_again_soon(s)

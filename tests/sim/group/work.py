@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 TOPICS = ("Orders", "Bills", "Notes", "Parcels")
 GROUPS = ("G0", "G1", "G2")
 _BORN_HOST = pack_host("10.1.1.1:4711")
-# A burst of so many messages is sent in one go, as a broker appends what comes in together.
-_LEAST_RUN = 4
+# Bursts of so many messages are sent in one go, as a broker appends what comes in together.
+_RUNS = (4, 16)
 
 # (weight, what is done)
 _OPERATIONS = [
@@ -148,7 +148,7 @@ class Work:
             if place is None:
                 self.put_topic()
                 return
-            if count < _LEAST_RUN:
+            if count not in _RUNS:
                 self.send_one(member, *place)
             else:
                 records.append(self.record(*place))
@@ -175,7 +175,14 @@ class Work:
         assert replica is not None
 
         def done(results: list[AppendResult] | PeerError) -> None:
-            self._answered(records, [results] if isinstance(results, PeerError) else [*results])
+            if isinstance(results, PeerError):
+                self._answered(records, [results])
+                return
+            told = len(results) == len(records)
+            if not told:
+                name = "each_is_answered"
+                self._group.fail(ViolationError(name, f"{len(results)} of {len(records)}"))
+            self._answered(records, [*results])
 
         if member.call(replica.node.append_each, records, done):
             self._count("runs of sends")

@@ -74,7 +74,7 @@ def test_failover_is_the_last_load_of_its_start():
         ("append-at-10gb", 0.85, None),
         ("append-at-20gb", 0.85, None),
         ("memory-at-20gb", 1.2, None),
-        ("recovery-10gb", 5.0, None),
+        ("recovery-20gb", 5.0, None),
     ],
 )
 def test_the_bars_are_the_promised_ones(name, bar, aim):

@@ -351,7 +351,7 @@ async def test_appends_over_a_bound_are_answered_busy(
         assert sorted(stored) == list(range(len(stored)))
         assert await group.send("T") == len(stored)
         # In one go: all or none, and exactly as many as may wait.
-        app, many = await group.leader(), [record(bytes(100)) for _ in range(4)]
+        app, many = await group.leader(), [record() for _ in range(4)]
         answers: list[Any] = []
         assert not app.node.append_each(many, answers.append)
         assert app.node.append_each(many[:3], answers.append)
