@@ -37,8 +37,6 @@ class RecordLog(Protocol):
 
 # The message, its offsets, its mark, bytes of its record.
 OnPlaced = Callable[[OutgoingRecord, AppendResult, int, int], None]
-
-
 QueueKey = tuple[str, int]
 
 

@@ -43,13 +43,13 @@ async def append(app: BrokerApp, *records: OutgoingRecord) -> list[AppendResult 
     return outcomes
 
 
-@pytest.mark.parametrize(
-    "refused",
-    [
-        pytest.param(record(properties=b"k\x01" + b"v" * 32_800), id="properties over 32767 bytes"),
-        pytest.param(record(b"b" * 70_000), id="record over the size of a segment"),
-    ],
-)
+FITS_NOWHERE = [
+    pytest.param(record(properties=b"k\x01" + b"v" * 32_800), id="properties over 32767 bytes"),
+    pytest.param(record(b"b" * 70_000), id="record over the size of a segment"),
+]
+
+
+@pytest.mark.parametrize("refused", FITS_NOWHERE)
 async def test_a_record_that_fits_nowhere_leaves_no_hole(
     tmp_path: Path, refused: OutgoingRecord
 ) -> None:
@@ -170,12 +170,7 @@ async def test_a_run_that_finds_no_room_is_refused_as_a_whole(
 
 
 @pytest.mark.parametrize(
-    "odd",
-    [
-        pytest.param(record(topic="Missing"), id="no such topic"),
-        pytest.param(record(properties=b"k\x01" + b"v" * 32_800), id="properties too long"),
-        pytest.param(record(b"b" * 70_000), id="too long for a file"),
-    ],
+    "odd", [pytest.param(record(topic="Missing"), id="no such topic"), *FITS_NOWHERE]
 )
 async def test_a_run_with_a_message_to_be_refused_is_not_taken(
     tmp_path: Path, odd: OutgoingRecord
