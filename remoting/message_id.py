@@ -42,6 +42,7 @@ def pack_host(address: str) -> bytes:
         ) from e
 
 
+@lru_cache(maxsize=4096)
 def host_text(host: bytes) -> str:
     """What `pack_host` packs, as text; `host` has 8 or 20 bytes."""
     if len(host) == 8:

@@ -10,6 +10,7 @@ Source: CommitLog, MessageExtEncoder and MessageDecoder of RocketMQ 4.9 and 5.3.
 
 import struct
 import zlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from ledgermq.compiled import twin_in
@@ -228,6 +229,9 @@ def decode_record(buf: Buffer, at: int = 0, *, check_crc: bool = True) -> Messag
         RecordError: no record there, cut short, or (with `check_crc`) a body that changed.
         PeerError: the body cannot be decompressed.
     """
+    message = _decode_v4(buf, at, check_crc=check_crc)
+    if message is not None:
+        return message
     where = _layout(buf, at)
     if check_crc:
         _check_crc(buf, where)
@@ -235,29 +239,88 @@ def decode_record(buf: Buffer, at: int = 0, *, check_crc: bool = True) -> Messag
         size, _, _, queue_id, flag, queue_offset, physical_offset, sys_flag, born_timestamp_ms,
     ) = where.head  # fmt: skip
     reconsume_times, prepared_offset, _ = _TAIL.unpack_from(buf, where.tail_at)
-    store_host = bytes(buf[where.store_timestamp_at + 8 : where.tail_at])
-    properties = decode_properties(bytes(buf[where.properties_at : where.end]))
+    return _message(
+        bytes(buf[where.topic_at : where.topic_end]), queue_id, flag, queue_offset,
+        physical_offset, size, sys_flag, born_timestamp_ms,
+        bytes(buf[at + _HEAD.size : where.store_timestamp_at]),
+        _LONG.unpack_from(buf, where.store_timestamp_at)[0],
+        bytes(buf[where.store_timestamp_at + 8 : where.tail_at]), reconsume_times, prepared_offset,
+        bytes(buf[where.body_at : where.body_end]), bytes(buf[where.properties_at : where.end]),
+    )  # fmt: skip
+
+
+def _decode_v4(buf: Buffer, at: int, *, check_crc: bool) -> MessageExt | None:
+    """`decode_record` of nearly all records; None: look closer, there may be an error to tell."""
+    available = len(buf) - at
+    if at < 0 or available < MIN_RECORD_BYTES:
+        return None
+    (
+        size, magic, crc, queue_id, flag, queue_offset, physical_offset, sys_flag, born_ms, born,
+        store_ms, store, reconsume_times, prepared, body_size,
+    ) = _V4.unpack_from(buf, at)  # fmt: skip
+    body_at = at + _V4.size
+    body_end = body_at + body_size
+    end = at + size
+    if (
+        magic != MAGIC_V1 or sys_flag & _HOST_FLAGS or body_size < 0
+        or size > available or body_end + 3 > end
+    ):  # fmt: skip
+        return None
+    topic_end = body_end + 1 + buf[body_end]
+    properties_at = topic_end + 2
+    if properties_at > end or properties_at + (buf[topic_end] << 8 | buf[topic_end + 1]) != end:
+        return None
+    body = bytes(buf[body_at:body_end])
+    if check_crc and zlib.crc32(body) & 0x7FFFFFFF != crc:
+        return None
+    return _message(
+        bytes(buf[body_end + 1 : topic_end]), queue_id, flag, queue_offset, physical_offset, size,
+        sys_flag, born_ms, born, store_ms, store, reconsume_times, prepared, body,
+        bytes(buf[properties_at:end]),
+    )  # fmt: skip
+
+
+def _message(
+    topic: bytes,
+    queue_id: int,
+    flag: int,
+    queue_offset: int,
+    physical_offset: int,
+    size: int,
+    sys_flag: int,
+    born_timestamp_ms: int,
+    born_host: bytes,
+    store_timestamp_ms: int,
+    store_host: bytes,
+    reconsume_times: int,
+    prepared_offset: int,
+    stored_body: bytes,
+    properties_text: bytes,
+) -> MessageExt:
+    properties = decode_properties(properties_text)
     by_offset = host_offset_msg_id(store_host, physical_offset)
+    value = properties.get
+    # By position, as it is made for every message that is read.
     return MessageExt(
-        topic=_topic_text(buf, where),
-        queue_id=queue_id,
-        queue_offset=queue_offset,
-        physical_offset=physical_offset,
-        store_size=size,
-        body=decompress_body(bytes(buf[where.body_at : where.body_end]), sys_flag),
-        tag=properties.get(PropertyName.TAGS, ""),
-        keys=properties.get(PropertyName.KEYS, "").split(),
-        properties=properties,
-        flag=flag,
-        sys_flag=sys_flag,
-        born_timestamp_ms=born_timestamp_ms,
-        store_timestamp_ms=_LONG.unpack_from(buf, where.store_timestamp_at)[0],
-        born_host=host_text(bytes(buf[at + _HEAD.size : where.store_timestamp_at])),
-        store_host=host_text(store_host),
-        reconsume_times=reconsume_times,
-        prepared_transaction_offset=prepared_offset,
-        msg_id=properties.get(PropertyName.UNIQ_KEY, by_offset),
-        offset_msg_id=by_offset,
+        _topic_text(topic),
+        queue_id,
+        queue_offset,
+        physical_offset,
+        size,
+        decompress_body(stored_body, sys_flag),
+        value(PropertyName.TAGS, ""),
+        value(PropertyName.KEYS, "").split(),
+        properties,
+        flag,
+        sys_flag,
+        born_timestamp_ms,
+        store_timestamp_ms,
+        host_text(born_host),
+        host_text(store_host),
+        reconsume_times,
+        prepared_offset,
+        value(PropertyName.UNIQ_KEY, by_offset),
+        by_offset,
     )
 
 
@@ -316,8 +379,9 @@ def _check_crc(buf: Buffer, where: _Layout) -> None:
         raise RecordError(f"body CRC 0x{crc:08X} is not the stored 0x{where.head[2]:08X}")
 
 
-def _topic_text(buf: Buffer, where: _Layout) -> str:
+@lru_cache(maxsize=1024)
+def _topic_text(topic: bytes) -> str:
     try:
-        return bytes(buf[where.topic_at : where.topic_end]).decode()
+        return topic.decode()
     except UnicodeDecodeError as e:
         raise RecordError(f"topic is not UTF-8: {e}") from e

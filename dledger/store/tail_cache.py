@@ -5,14 +5,14 @@ from operator import itemgetter
 
 from . import entry
 
-_MAX_BYTES = 16 << 20
+_MAX_BYTES = 4 << 20
 _GONE = (0, 0, b"")
 _MAX_GONE = 4096
 _first_of = itemgetter(0)
 
 
 class TailCache:
-    """Consecutive batches of encoded entries, oldest dropped beyond 16 MiB.
+    """Consecutive batches of encoded entries, oldest dropped beyond 4 MiB.
 
     Invariant: batches are contiguous in index; the last ends at the log's end.
     """

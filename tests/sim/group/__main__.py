@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -25,23 +26,34 @@ def main(argv: list[str] | None = None) -> int:
     if fresh:
         print("fresh seeds:", " ".join(f"{s:#x}" for s in fresh), flush=True)
     report = Report()
-    began_s = time.monotonic()
-    for outcome in _outcomes([*fresh, *seeds], args.jobs):
-        report.add(outcome)
-        report.real_s = time.monotonic() - began_s
-        if outcome.violation:
-            print(f"\n{outcome.text}\n", flush=True)
-            if len(report.violations) >= args.enough:
-                break
-        _progress(report, len(seeds) + len(fresh))
+    whole = _run([*fresh, *seeds], args.jobs, args.enough, report)
     print()
     print("\n".join(report.lines()))
     breaches = report.breaches()
+    if not whole:
+        breaches.append(f"interrupted after {report.seeds} seeds; the report is of these")
     for breach in breaches:
         print(f"FAILED: {breach}")
     if args.json:
         args.json.write_text(report.as_json())
     return 1 if breaches else 0
+
+
+def _run(seeds: list[int], jobs: int, enough: int, report: Report) -> bool:
+    """Run them into the report; False when Ctrl-C ended it: what was seen until then counts."""
+    began_s = time.monotonic()
+    try:
+        for outcome in _outcomes(seeds, jobs):
+            report.add(outcome)
+            report.real_s = time.monotonic() - began_s
+            if outcome.violation:
+                print(f"\n{outcome.text}\n", flush=True)
+                if len(report.violations) >= enough:
+                    break
+            _progress(report, len(seeds))
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -80,7 +92,9 @@ def _outcomes(seeds: list[int], jobs: int) -> Iterator[Outcome]:
         return
     # Fresh processes: nothing of this one's is shared, and a leak dies with its process.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, maxtasksperchild=200) as pool:
+    # Ctrl-C goes to all of them: this one ends the others, after its report.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with context.Pool(jobs, signal.signal, ignore, maxtasksperchild=200) as pool:
         yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
 
 
