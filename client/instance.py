@@ -126,6 +126,11 @@ class Instance:
             await asyncio.gather(*goodbyes)
         await self.transport.close()
 
+    @property
+    def healthy(self) -> bool:
+        """Neither closed nor failed."""
+        return self._failure is None and not self.transport.closed
+
     def check(self) -> None:
         """Refuse wrong use, and surface a failed background job.
 

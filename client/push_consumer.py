@@ -165,9 +165,11 @@ class Consumer:
                 received.assignment.acknowledge(received)
 
     async def advance(self, received: Received | None) -> Received | None:
-        """For loops: settle the message in hand, take the next; None when closed meanwhile."""
+        """For loops: settle the message in hand, wait for the next; None when closed meanwhile."""
         if received is not None:
-            self.acknowledge(received)
+            following = self.advance_now(received)
+            if following is not None:
+                return following
         # Loops that raised: the exception was caught, life goes on.
         abandoned, self._abandoned = self._abandoned, []
         for failed in abandoned:
@@ -178,6 +180,20 @@ class Consumer:
         except ClientClosed:
             return None
         self._in_hand[id(following)] = following
+        return following
+
+    def advance_now(self, received: Received) -> Received | None:
+        """`advance` when the next message is there already, else None, and nothing in hand.
+
+        Between two messages of a loop nothing is checked that a system call tells, such as a fork:
+        that is done at the first message, and whenever there is none to be had at once.
+        """
+        self.acknowledge(received)
+        if self._abandoned or not self._member.instance.healthy:
+            return None
+        following = self._member.take_now()
+        if following is not None:
+            self._in_hand[id(following)] = following
         return following
 
     def acknowledge(self, received: Received) -> None:
@@ -235,11 +251,15 @@ class _Loop:
         return self
 
     async def __anext__(self) -> MessageExt:
+        consumer = self._consumer
         received, self._received = self._received, None
-        self._received = await self._consumer.advance(received)
-        if self._received is None:
+        following = None if received is None else consumer.advance_now(received)
+        if following is None:
+            following = await consumer.advance(None)
+        self._received = following
+        if following is None:
             raise StopAsyncIteration
-        return self._received.message
+        return following.message
 
     def __del__(self) -> None:
         if self._received is None:

@@ -18,6 +18,7 @@ from .errors import (
     RequestTimeoutError,
     shortened,
 )
+from .outbox import Outbox
 from .registry import Handler, ProcessorRegistry
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,8 @@ class Connection(asyncio.Protocol):
         # The side that asks goes on reading answers while the other side does not read; else two
         # peers that wait for each other to read would wait for ever.
         self._reads_while_clogged = reads_while_clogged
-        self._transport: asyncio.Transport | None = None
         self._is_refused = False
-        self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out = Outbox()
         # Not set: the other side does not take what is written.
         self._unclogged = asyncio.Event()
         self._unclogged.set()
@@ -89,8 +88,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the connection is open."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._out.transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         self.remote = _address(transport.get_extra_info("peername"))
         self.local = _address(transport.get_extra_info("sockname"))
         if self._on_open:
@@ -157,26 +156,19 @@ class Connection(asyncio.Protocol):
     # --- sending ------------------------------------------------------------------------------
 
     def send(self, command: RemotingCommand) -> None:
-        """Queue a command; everything queued in one loop tick leaves in one write."""
+        """Send a command; many in one turn of the loop leave in one write."""
         self.send_bytes(frame.encode(command, self._serialize_type))
 
     def send_bytes(self, data: bytes) -> None:
-        """Queue whole frames that are already encoded."""
+        """Send whole frames that are already encoded."""
         if self.closed:
             return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes > WRITE_HIGH_WATER_BYTES:
-            # Now, not at the end of the tick: only the transport can tell that nobody reads.
-            self._flush()
+        self._out.send(data)
 
     @property
     def backlog_bytes(self) -> int:
         """What is queued and not yet taken by the network."""
-        buffered = self._transport.get_write_buffer_size() if self._transport else 0
-        return self._out_bytes + buffered
+        return self._out.backlog_bytes()
 
     def reply(self, to: RemotingCommand, answer: RemotingCommand) -> None:
         """Answer a request; a one-way request gets none."""
@@ -238,7 +230,7 @@ class Connection(asyncio.Protocol):
             return
         if reason:
             log.warning("closing connection: %s", reason)
-        self._flush()
+        self._out.flush()
         self._transport.close()
 
     def abort(self, reason: str) -> None:
@@ -248,11 +240,9 @@ class Connection(asyncio.Protocol):
         log.warning("cutting connection off: %s", reason)
         self._transport.abort()
 
-    def _flush(self) -> None:
-        if self._out and self._transport and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
-        self._out.clear()
-        self._out_bytes = 0
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        return self._out.transport
 
     # --- requests from the other side ---------------------------------------------------------
 

@@ -137,7 +137,8 @@ class IndexView:
         self._waiters.append(waiter)
         self._hurry.set()
         try:
-            await asyncio.wait_for(reached, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await reached
         except TimeoutError:
             return False
         finally:
@@ -248,9 +249,11 @@ class IndexView:
         """Until there is work; then a little longer, that more of it comes together."""
         self._work.clear()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._work.wait(), _FLUSH_S if self.index.waiting else None)
+            async with asyncio.timeout(_FLUSH_S if self.index.waiting else None):
+                await self._work.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), _GATHER_S)
+            async with asyncio.timeout(_GATHER_S):
+                await self._hurry.wait()
 
     async def _put(self, records: Records) -> None:
         loop, data, places = asyncio.get_running_loop(), records.data, records.places

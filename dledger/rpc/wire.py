@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ledgermq.remoting.errors import FrameError
+from ledgermq.remoting.outbox import Outbox
 
 from . import codec
 from .codec import Frame
@@ -16,7 +17,7 @@ _UNACKNOWLEDGED_MS = 3000
 
 
 class Wire(asyncio.Protocol):
-    """Frames in, frames out; everything queued in one loop tick leaves in one write.
+    """Frames in, frames out; many in one turn of the loop leave in one write.
 
     Callbacks: `on_frame(frame)`; `on_lost(what was wrong with the peer's bytes, or "")`, once.
     """
@@ -27,23 +28,21 @@ class Wire(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_lost = on_lost
         self.decoder = codec.FrameDecoder(max_bytes)
-        self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out = Outbox()
         self._problem = ""
         self._aborted = False
-        self.transport: asyncio.Transport | None = None
         self.remote = "?"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio: the connection is open."""
-        self.transport = cast(asyncio.Transport, transport)
+        self._out.transport = transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
         self.remote = f"{name[0]}:{name[1]}" if name else "?"
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         if self._aborted:
-            self.transport.abort()
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Asyncio: bytes came in; bad ones end the connection."""
@@ -61,30 +60,27 @@ class Wire(asyncio.Protocol):
         self._on_lost(self._problem)
 
     @property
+    def transport(self) -> asyncio.Transport | None:
+        """Of the connection; None until it is made."""
+        return self._out.transport
+
+    @property
     def closing(self) -> bool:
         """Not open yet, or not any more."""
         return self.transport is None or self.transport.is_closing()
 
     def send(self, data: bytes) -> None:
-        """Queue whole frames; dropped when the connection is closing."""
-        if self.closing:
-            return
-        if not self._out:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
+        """Send whole frames; dropped when the connection is closing."""
+        if not self.closing:
+            self._out.send(data)
 
     def backlog_bytes(self) -> int:
         """What is queued and not yet taken by the network."""
-        buffered = self.transport.get_write_buffer_size() if self.transport else 0
-        return self._out_bytes + buffered
+        return self._out.backlog_bytes()
 
     def flush(self) -> None:
         """Write what is queued now."""
-        if self._out and self.transport and not self.closing:
-            self.transport.write(b"".join(self._out))
-        self._out.clear()
-        self._out_bytes = 0
+        self._out.flush()
 
     def abort(self) -> None:
         """End the connection at once, or as soon as it is made."""

@@ -112,6 +112,22 @@ async def test_without_queries_it_follows_by_itself(start: Open) -> None:
     assert feed.asked == list(range(100, feed.end, 50)), "each chunk once"
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_closed_while_work_arrives(start: Open, turns: int) -> None:
+    """Whatever the turns of the loop between the two, the task hears that it is to end."""
+    feed = ListFeed([record("k"), record("l")])
+    view = await start(feed)
+    view.applied_to(110)
+    await until(lambda: view.position == 110)
+    await asyncio.sleep(0.02)  # it rests, with a key that is not yet in the file
+    assert view.index.waiting
+    view.applied_to(feed.end)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await view.close()
+
+
 async def test_a_query_does_not_wait_forever(start: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_view, "_QUERY_WAIT_S", 0.01)
     feed = ListFeed([record("k")])
