@@ -267,11 +267,16 @@ class FakeBroker(FakeServer):
 
     # --- pulling ------------------------------------------------------------------------------
 
-    async def _pull(self, _: Connection, command: RemotingCommand) -> Answer:
+    def _pull(self, _: Connection, command: RemotingCommand) -> Awaitable[Answer]:
         header = PullMessageRequest.of(command)
-        key = (header.topic, header.queue_id)
         if header.sys_flag & 1:
-            self.group.offsets[header.consumer_group, *key] = header.commit_offset
+            # At once, as brokers do: an offset that comes behind it must not be undone by it.
+            key = (header.consumer_group, header.topic, header.queue_id)
+            self.group.offsets[key] = header.commit_offset
+        return self._held(header)
+
+    async def _held(self, header: PullMessageRequest) -> RemotingCommand:
+        key = (header.topic, header.queue_id)
         if header.queue_offset >= len(self.group.records[key]) and header.sys_flag & 2:
             hold_s = min(self.max_hold_s, header.suspend_timeout_millis / 1000)
             try:
