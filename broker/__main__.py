@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ledgermq.compiled import PAIRS
-from ledgermq.remoting.daemon import DaemonParser, Voice, obey_java_opt, start_log, stop_signal
+from ledgermq.remoting.daemon import (
+    DaemonParser,
+    Voice,
+    obey_java_opt,
+    spare_memory,
+    start_log,
+    stop_signal,
+)
 from ledgermq.remoting.errors import CallerError, LedgerMQError
 
 from .app import BrokerApp
@@ -86,6 +93,7 @@ def _run(arguments: Sequence[str]) -> int:
         warnings += _refuse_mistakes(reading)
         start_log("broker.log", warnings)
         voice.warn(warnings)
+        spare_memory()
         return asyncio.run(_serve(reading.config, bootstrap=options.bootstrap))
     except OSError as e:
         return voice.fail(f"{e.filename}: {e.strerror}" if e.filename else str(e))

@@ -1,13 +1,14 @@
 """The two servers' command lines, as processes."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ledgermq.remoting.daemon import obey_java_opt
+from ledgermq.remoting.daemon import obey_java_opt, spare_memory
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -61,3 +62,23 @@ def test_of_java_s_options_the_home_counts(
     assert env == ({"HOME": home, "LEDGERMQ_USER_HOME": home} if home else {})
     assert [w.rpartition(": ")[2] for w in warnings] == ([ignored] if ignored else [])
     assert obey_java_opt(env) == []
+
+
+def test_glibc_takes_both_of_its_settings() -> None:
+    assert spare_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+@pytest.mark.parametrize("answer", [OSError("no such library"), TypeError("NoneType")])
+def test_another_c_library_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    def library(_: object) -> object:
+        raise answer
+
+    monkeypatch.setattr("ctypes.CDLL", library)
+    assert not spare_memory()
+
+
+def test_a_c_library_without_such_settings_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    assert not spare_memory()
