@@ -253,6 +253,7 @@ class _Loop:
     async def __anext__(self) -> MessageExt:
         consumer = self._consumer
         received, self._received = self._received, None
+        # Not by `advance` alone: a coroutine less for each message that is there already.
         following = None if received is None else consumer.advance_now(received)
         if following is None:
             following = await consumer.advance(None)

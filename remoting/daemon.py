@@ -95,7 +95,7 @@ def spare_memory() -> bool:
     """Have the C library keep less of what was freed; before threads are started.
 
     By default glibc gives each thread a heap of its own and gives little of them back. Here one
-    thread at a time runs Python, so that one heap is enough: under load a broker holds some 4 MB
+    thread at a time runs Python, so that one heap is enough: under load a broker holds some 3 MB
     less; see docs/performance.md.
 
     Returns:

@@ -14,7 +14,7 @@ class Outbox:
     and leave in one write at its end.
 
     Attributes:
-        transport: None until the connection is made; until then frames wait.
+        transport: None until the connection is made; what a turn sends before that is dropped.
         queued_bytes: not yet handed to the transport.
     """
 
@@ -33,7 +33,7 @@ class Outbox:
         self._in_turn += 1
         if self._in_turn == 1:
             asyncio.get_running_loop().call_soon(self._turn_ends)
-            if not self._in_bursts and not self._frames and self.transport is not None:
+            if not self._in_bursts and self.transport is not None:
                 if not self.transport.is_closing():
                     self.transport.write(data)
                 return
